@@ -1,0 +1,197 @@
+//! What a batch means: the one place where expectations are judged and operations applied.
+//!
+//! [`MemoryStore`](crate::MemoryStore) runs it on its whole state; a store that folds commits runs
+//! it on the rows that the waiting batches name. Stores whose server judges say the same in its
+//! language, and the conformance suite compares.
+
+use uuid::Uuid;
+
+use crate::batch::{Appended, Batch, Committed, Op};
+use crate::error::{Conflict, Found};
+use crate::log::{Event, ExpectStream, NewEvent};
+use crate::queue::Job;
+use crate::record::{Expect, Key, Record};
+use crate::{Error, Result};
+
+/// The part of a partition that a batch can see and change.
+pub trait State {
+    /// The record at the key, expired or not.
+    fn record(&self, key: &Key) -> Option<&Record>;
+    /// Writes or (with `None`) removes a record.
+    fn set_record(&mut self, key: &Key, record: Option<Record>);
+
+    /// The version of the stream's last event; 0 without one.
+    fn stream_version(&self, stream: &str) -> u64;
+    /// Batch id and position of an event: asked for the last event of a stream, and for the one
+    /// after the version that an append expects.
+    fn event_origin(&self, stream: &str, version: u64) -> Option<(Uuid, u64)>;
+    /// The position of the partition's last event; 0 without one.
+    fn head(&self) -> u64;
+    /// Adds an event at the next position and at the next version of its stream.
+    fn append(&mut self, event: Event);
+    /// Forgets the events of a stream up to a version.
+    fn trim(&mut self, stream: &str, through: u64);
+
+    /// The job, leased or not.
+    fn job(&self, queue: &str, id: &str) -> Option<&Job>;
+    /// Writes or (with `None`) removes a job.
+    fn set_job(&mut self, queue: &str, id: &str, job: Option<Job>);
+}
+
+/// Judges a valid batch and, where every expectation holds, applies it.
+///
+/// # Errors
+/// `Conflict` or `LeaseLost` for the first operation whose expectation does not hold; nothing was
+/// changed.
+pub fn commit(state: &mut impl State, batch: &Batch) -> Result<Committed> {
+    if let Some(committed) = already_applied(state, batch) {
+        return Ok(committed);
+    }
+    judge(state, batch)?;
+    let appended = batch.ops().iter().filter_map(|op| apply(state, batch, op)).collect();
+    Ok(Committed { version: batch.version(), appended })
+}
+
+/// Judges a valid batch without applying it.
+///
+/// # Errors
+/// As [`commit`].
+pub fn judge(state: &impl State, batch: &Batch) -> Result<()> {
+    let conflict = batch
+        .ops()
+        .iter()
+        .enumerate()
+        .find_map(|(op, what)| found_otherwise(state, batch, what).map(|found| Conflict { op, found }));
+    conflict.map_or(Ok(()), |conflict| Err(Error::from(conflict)))
+}
+
+/// What was committed, where something named in the batch bears the batch's id: a batch that was
+/// sent again is a success already.
+#[must_use]
+pub fn already_applied(state: &impl State, batch: &Batch) -> Option<Committed> {
+    let mut found = false;
+    let mut appended = Vec::new();
+    for op in batch.ops() {
+        match op {
+            Op::Put { key, .. } => {
+                found |= state.record(key).is_some_and(|record| record.version == batch.version());
+            }
+            Op::Append { stream, expect, events } if !events.is_empty() => {
+                let place = place_of_resent(state, batch.id(), stream, *expect, events);
+                found |= place.is_some();
+                appended.extend(place);
+            }
+            _ => {}
+        }
+    }
+    found.then(|| Committed { version: batch.version(), appended })
+}
+
+fn place_of_resent(
+    state: &impl State,
+    batch: Uuid,
+    stream: &str,
+    expect: ExpectStream,
+    events: &[NewEvent],
+) -> Option<Appended> {
+    let count = count(events);
+    let version = match expect.version() {
+        Some(expected) => expected.checked_add(1)?,
+        None => (state.stream_version(stream) + 1).checked_sub(count)?,
+    };
+    let (origin, position) = state.event_origin(stream, version)?;
+    (origin == batch).then(|| Appended { stream: stream.to_owned(), version, position, count })
+}
+
+/// What stands where `op` expected something else.
+fn found_otherwise(state: &impl State, batch: &Batch, op: &Op) -> Option<Found> {
+    match op {
+        Op::Put { key, expect, .. } | Op::Delete { key, expect } | Op::Check { key, expect } => {
+            if *expect == Expect::Any {
+                return None;
+            }
+            let live = state.record(key).filter(|record| record.is_live(batch.now()));
+            (!expect.holds(live)).then(|| Found::Record { key: key.clone(), record: live.cloned() })
+        }
+        Op::Append { stream, expect, .. } => {
+            let version = state.stream_version(stream);
+            (!expect.holds(version)).then(|| Found::Stream { stream: stream.clone(), version })
+        }
+        Op::Ack { queue, id, token }
+        | Op::Retry { queue, id, token, .. }
+        | Op::Extend { queue, id, token, .. } => {
+            let job = state.job(queue, id);
+            let held = job.is_some_and(|job| job.is_held_by(*token));
+            (!held).then(|| Found::Job { queue: queue.clone(), id: id.clone(), job: job.cloned() })
+        }
+        Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => None,
+    }
+}
+
+fn apply(state: &mut impl State, batch: &Batch, op: &Op) -> Option<Appended> {
+    match op {
+        Op::Put { key, value, expires_at, .. } => {
+            let record = Record { value: value.clone(), version: batch.version(), expires_at: *expires_at };
+            state.set_record(key, Some(record));
+        }
+        Op::Delete { key, .. } => state.set_record(key, None),
+        Op::Check { .. } => {}
+        Op::Append { stream, events, .. } => return append(state, batch, stream, events),
+        Op::Trim { stream, through } => state.trim(stream, *through),
+        Op::Push { queue, id, due, payload, merge } => {
+            let job = match state.job(queue, id).cloned() {
+                None => Job::new(*due, payload.clone()),
+                Some(mut job) => {
+                    job.push(*due, payload.clone(), *merge);
+                    job
+                }
+            };
+            state.set_job(queue, id, Some(job));
+        }
+        Op::Ack { queue, id, .. } => {
+            let left = state.job(queue, id).cloned().and_then(Job::acked);
+            state.set_job(queue, id, left);
+        }
+        Op::Retry { queue, id, due, .. } => change_job(state, queue, id, |job| job.retry(*due)),
+        Op::Extend { queue, id, until, .. } => change_job(state, queue, id, |job| {
+            if let Some(hold) = &mut job.lease {
+                hold.until = *until;
+            }
+        }),
+        Op::Cancel { queue, id } => state.set_job(queue, id, None),
+    }
+    None
+}
+
+fn change_job(state: &mut impl State, queue: &str, id: &str, change: impl FnOnce(&mut Job)) {
+    if let Some(mut job) = state.job(queue, id).cloned() {
+        change(&mut job);
+        state.set_job(queue, id, Some(job));
+    }
+}
+
+fn append(state: &mut impl State, batch: &Batch, stream: &str, events: &[NewEvent]) -> Option<Appended> {
+    if events.is_empty() {
+        return None;
+    }
+    let (version, position) = (state.stream_version(stream) + 1, state.head() + 1);
+    for (event, offset) in events.iter().zip(0..) {
+        state.append(Event {
+            id: event.id,
+            stream: stream.to_owned(),
+            version: version + offset,
+            position: position + offset,
+            kind: event.kind.clone().into_owned(),
+            payload: event.payload.clone(),
+            content_type: event.content_type.clone().into_owned(),
+            metadata: event.metadata.clone(),
+            recorded_at: batch.now(),
+            batch: batch.id(),
+        });
+    }
+    Some(Appended { stream: stream.to_owned(), version, position, count: count(events) })
+}
+
+fn count(events: &[NewEvent]) -> u64 {
+    u64::try_from(events.len()).expect("a usize fits a u64")
+}
