@@ -1,0 +1,160 @@
+//! The writing connection in a user's hands: door 2 from the writer's side.
+
+use std::collections::VecDeque;
+
+use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp, judge};
+use sqlx::{Sqlite, Transaction};
+use tokio::sync::oneshot;
+
+use crate::error::SqlxResult;
+use crate::working_set::WorkingSet;
+use crate::writer::{Asked, Request, Writer, commit_on, roll_back, stopped};
+
+/// The writing connection, lent out inside a transaction. Dropped, it is rolled back.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) tx: Transaction<'static, Sqlite>,
+    /// No statement may be begun from this instant on.
+    pub(crate) until: Timestamp,
+    back: oneshot::Sender<Returned>,
+}
+
+/// How a lent connection comes back.
+#[derive(Debug)]
+enum Returned {
+    Finish(Transaction<'static, Sqlite>, Asked<Batch, Committed>),
+    RollBack(Transaction<'static, Sqlite>, oneshot::Sender<()>),
+}
+
+impl Held {
+    /// Has the batch judged, applied and committed with what was written on the connection.
+    pub(crate) async fn finish(self, batch: Batch) -> Result<Committed> {
+        let (reply, verdict) = oneshot::channel();
+        let returned = Returned::Finish(self.tx, Asked { what: batch, reply });
+        self.back.send(returned).map_err(|_| stopped(ErrorKind::Unavailable))?;
+        verdict.await.unwrap_or_else(|_| Err(stopped(ErrorKind::OutcomeUnknown)))
+    }
+
+    /// Takes back what was written on the connection.
+    pub(crate) async fn roll_back(self) {
+        let (reply, done) = oneshot::channel();
+        // Where the writer is gone, dropping the transaction rolls it back.
+        if self.back.send(Returned::RollBack(self.tx, reply)).is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+impl Writer {
+    /// Lends the connection out, and until it is back answers what can be answered without it.
+    pub(crate) async fn hold(&mut self, asked: Asked<Timestamp, Held>, line: &mut VecDeque<Request>) {
+        let tx = match self.pool.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning") {
+            Ok(tx) => tx,
+            Err(error) => return asked.answer(Err(error)),
+        };
+        let until = asked.what.min(self.clock.now() + self.max_hold);
+        let (back, mut returned) = oneshot::channel();
+        asked.answer(Ok(Held { tx, until, back }));
+
+        let mut overdue = self.clock.sleep_until(until);
+        let mut is_overdue = false;
+        let mut is_open = true;
+        let mut judged = 0;
+        loop {
+            judged = self.answer_early(line, judged).await;
+            if is_overdue {
+                refuse(line);
+                judged = 0;
+            }
+            tokio::select! {
+                returned = &mut returned => {
+                    // An error means that the transaction was dropped, which rolls it back.
+                    if let Ok(returned) = returned {
+                        self.take_back(returned).await;
+                    }
+                    return;
+                }
+                request = self.requests.recv(), if is_open => {
+                    is_open = request.is_some();
+                    line.extend(request);
+                    self.line_up(line);
+                }
+                () = &mut overdue, if !is_overdue => {
+                    tracing::warn!("a transaction holds the database for longer than it may");
+                    is_overdue = true;
+                }
+            }
+        }
+    }
+
+    async fn take_back(&self, returned: Returned) {
+        match returned {
+            Returned::Finish(tx, asked) => {
+                let verdict = commit_on(tx, &asked.what).await;
+                if verdict.is_ok() {
+                    self.signals.committed(&asked.what);
+                }
+                asked.answer(verdict);
+            }
+            Returned::RollBack(tx, done) => {
+                roll_back(tx).await;
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Answers the commits of the line, beyond the first `judged`, whose verdict is certain from
+    /// what is committed already: a conflict is a conflict at once, however long the connection is
+    /// held. Returns how many of the line are judged now.
+    async fn answer_early(&self, line: &mut VecDeque<Request>, judged: usize) -> usize {
+        if line.len() == judged {
+            return judged;
+        }
+        // A reader that fails says nothing; the transaction that judges for good will.
+        let Ok(mut reader) = self.readers.acquire().await else { return judged };
+        let batches = line.iter().skip(judged).filter_map(Request::batch);
+        let Ok(mut set) = WorkingSet::load(&mut reader, batches).await else { return judged };
+        for request in line.split_off(judged) {
+            match request {
+                Request::Commit(asked) => match certain(&mut set, &asked.what) {
+                    Some(verdict) => asked.answer(verdict),
+                    None => line.push_back(Request::Commit(asked)),
+                },
+                request => line.push_back(request),
+            }
+        }
+        line.len()
+    }
+}
+
+/// The verdict that a batch gets whatever the waiting transactions do.
+fn certain(set: &mut WorkingSet, batch: &Batch) -> Option<Result<Committed>> {
+    let partition = set.partition(batch.at());
+    match judge::already_applied(partition, batch) {
+        Some(committed) => Some(Ok(committed)),
+        None => judge::judge(partition, batch).err().map(Err),
+    }
+}
+
+/// Fails everything in the line: nothing of it was written.
+fn refuse(line: &mut VecDeque<Request>) {
+    let error =
+        || Error::new(ErrorKind::Unavailable, "a transaction holds the database for longer than it may");
+    for request in line.drain(..) {
+        match request {
+            Request::Commit(asked) => asked.answer(Err(error())),
+            Request::Lease(asked) => asked.answer(Err(error())),
+            Request::Sweep(asked) => asked.answer(Err(error())),
+            Request::Connect(asked) => asked.answer(Err(error())),
+        }
+    }
+}
+
+impl Request {
+    fn batch(&self) -> Option<&Batch> {
+        match self {
+            Self::Commit(asked) => Some(&asked.what),
+            Self::Lease(_) | Self::Sweep(_) | Self::Connect(_) => None,
+        }
+    }
+}

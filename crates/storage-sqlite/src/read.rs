@@ -1,0 +1,288 @@
+//! Queries on the readers.
+
+use evenkeel_core::{
+    Error, ErrorKind, Event, JobPage, Jobs, Key, Order, Partition, Read, Record, RecordPage, Result, Scan,
+    Slice, Source, Timestamp,
+};
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use crate::error::SqlxResult;
+use crate::rows::{self, EVENT, JOB, RECORD, column, signed, sql_limit, unsigned};
+
+/// How many events one read examines at most, so that a filter that drops nearly all of them costs
+/// several short reads rather than one long one.
+const MAX_EXAMINED: usize = 10_000;
+
+pub(crate) async fn get(
+    conn: &mut SqliteConnection,
+    at: &Partition,
+    now: Timestamp,
+    keys: &[Key],
+) -> Result<Vec<Option<Record>>> {
+    let wanted = names(keys.iter().map(|key| [&key.space, key.group.as_str(), key.id.as_str()]));
+    let sql = format!(
+        "SELECT w.key, {RECORD} FROM json_each(?2) w CROSS JOIN evenkeel_record r \
+         WHERE r.part = ?1 AND r.space = w.value ->> 0 AND r.grp = w.value ->> 1 AND r.id = w.value ->> 2"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(at.to_string())
+        .bind(wanted)
+        .fetch_all(conn)
+        .await
+        .or_store_error("getting records")?;
+    let mut records = vec![None; keys.len()];
+    for row in found {
+        let record = rows::record(&row, 1)?;
+        if record.is_live(now) {
+            records[place(&row)?] = Some(record);
+        }
+    }
+    Ok(records)
+}
+
+pub(crate) async fn scan(conn: &mut SqliteConnection, at: &Partition, scan: &Scan) -> Result<RecordPage> {
+    let (beyond, before, order) = match scan.order {
+        Order::Ascending => (">", "<", "ASC"),
+        Order::Descending => ("<", ">", "DESC"),
+    };
+    let after = scan.after.as_ref().map_or_else(String::new, |_| format!("AND id {beyond} ?5"));
+    let until = scan.until.as_ref().map_or_else(String::new, |_| format!("AND id {before} ?6"));
+    let sql = format!(
+        "SELECT r.id, {RECORD} FROM evenkeel_record r \
+         WHERE part = ?1 AND space = ?2 AND grp = ?3 AND (expires_at IS NULL OR expires_at > ?4) {after} {until} \
+         ORDER BY id {order} LIMIT ?7"
+    );
+    // One more than asked for tells whether the page is the last.
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(at.to_string())
+        .bind(scan.space.as_ref())
+        .bind(scan.group.as_str())
+        .bind(scan.now.as_micros())
+        .bind(scan.after.as_deref())
+        .bind(scan.until.as_deref())
+        .bind(sql_limit(scan.limit.saturating_add(1)))
+        .fetch_all(conn)
+        .await
+        .or_store_error("scanning records")?;
+    let more = found.len() > scan.limit;
+    let records: Vec<(String, Record)> = found
+        .iter()
+        .take(scan.limit)
+        .map(|row| Ok((column(row, 0)?, rows::record(row, 1)?)))
+        .collect::<Result<_>>()?;
+    let cursor = records.last().filter(|_| more).map(|(id, _)| id.clone());
+    Ok(RecordPage { records, cursor })
+}
+
+pub(crate) async fn jobs(conn: &mut SqliteConnection, at: &Partition, want: &Jobs) -> Result<JobPage> {
+    match want {
+        Jobs::ByIds { queue, ids } => jobs_by_ids(conn, at, queue, ids).await,
+        Jobs::Page { queue, after, limit } => jobs_page(conn, at, queue, after.as_deref(), *limit).await,
+    }
+}
+
+async fn jobs_by_ids(
+    conn: &mut SqliteConnection,
+    at: &Partition,
+    queue: &str,
+    ids: &[String],
+) -> Result<JobPage> {
+    let sql = format!(
+        "SELECT j.id, {JOB} FROM json_each(?3) w CROSS JOIN evenkeel_job j \
+         WHERE j.part = ?1 AND j.queue = ?2 AND j.id = w.value ORDER BY w.key"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(at.to_string())
+        .bind(queue)
+        .bind(names(ids))
+        .fetch_all(conn)
+        .await
+        .or_store_error("looking at jobs")?;
+    let jobs = found.iter().map(|row| Ok((column(row, 0)?, rows::job(row, 1)?))).collect::<Result<_>>()?;
+    Ok(JobPage { jobs, cursor: None })
+}
+
+async fn jobs_page(
+    conn: &mut SqliteConnection,
+    at: &Partition,
+    queue: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<JobPage> {
+    // No id is empty, so the empty one stands before all.
+    let sql = format!(
+        "SELECT j.id, {JOB} FROM evenkeel_job j WHERE part = ?1 AND queue = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(at.to_string())
+        .bind(queue)
+        .bind(after.unwrap_or_default())
+        .bind(sql_limit(limit.saturating_add(1)))
+        .fetch_all(conn)
+        .await
+        .or_store_error("looking at jobs")?;
+    let more = found.len() > limit;
+    let jobs: Vec<_> = found
+        .iter()
+        .take(limit)
+        .map(|row| Ok((column::<String>(row, 0)?, rows::job(row, 1)?)))
+        .collect::<Result<_>>()?;
+    let cursor = jobs.last().filter(|_| more).map(|(id, _)| id.clone());
+    Ok(JobPage { jobs, cursor })
+}
+
+pub(crate) async fn read(conn: &mut SqliteConnection, at: &Partition, read: &Read) -> Result<Slice> {
+    match &read.source {
+        Source::Partition { after } => read_partition(conn, at, *after, read).await,
+        Source::Stream { name, after, order } => read_stream(conn, at, name, *after, *order, read).await,
+    }
+}
+
+async fn read_partition(
+    conn: &mut SqliteConnection,
+    at: &Partition,
+    after: u64,
+    read: &Read,
+) -> Result<Slice> {
+    let head: Option<i64> = sqlx::query_scalar("SELECT position FROM evenkeel_head WHERE part = ?")
+        .bind(at.to_string())
+        .fetch_optional(&mut *conn)
+        .await
+        .or_store_error("reading the log")?;
+    let head = unsigned(head.unwrap_or(0))?;
+    if after > head {
+        return Err(Error::new(ErrorKind::Corrupt, "the log ends before the position asked for")
+            .with("after", after)
+            .with("head", head));
+    }
+    let run = Run { place: "position", order: Order::Ascending, stream: None, beyond: after, end: head };
+    let (events, examined_to) = run.read(conn, at, read).await?;
+    Ok(Slice { events, examined_to, head })
+}
+
+async fn read_stream(
+    conn: &mut SqliteConnection,
+    at: &Partition,
+    name: &str,
+    after: Option<u64>,
+    order: Order,
+    read: &Read,
+) -> Result<Slice> {
+    let head: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM evenkeel_stream WHERE part = ? AND stream = ?")
+            .bind(at.to_string())
+            .bind(name)
+            .fetch_optional(&mut *conn)
+            .await
+            .or_store_error("reading a stream")?;
+    let Some(head) = head else { return Ok(Slice { events: Vec::new(), examined_to: 0, head: 0 }) };
+    let head = unsigned(head)?;
+    let (beyond, end) = match order {
+        Order::Ascending => (after.unwrap_or(0), head.max(after.unwrap_or(0))),
+        Order::Descending => (after.unwrap_or(u64::MAX).min(head + 1), 0),
+    };
+    let run = Run { place: "version", order, stream: Some(name), beyond, end };
+    let (events, examined_to) = run.read(conn, at, read).await?;
+    Ok(Slice { events, examined_to, head })
+}
+
+/// A run of events by position or by version, from beyond one place to an end.
+struct Run<'a> {
+    place: &'static str,
+    order: Order,
+    stream: Option<&'a str>,
+    beyond: u64,
+    end: u64,
+}
+
+impl Run<'_> {
+    /// The events that match, and how far the run was examined.
+    async fn read(
+        &self,
+        conn: &mut SqliteConnection,
+        at: &Partition,
+        read: &Read,
+    ) -> Result<(Vec<Event>, u64)> {
+        let mut events = Vec::new();
+        let mut examined = 0;
+        let mut beyond = self.beyond;
+        loop {
+            let page_size = read.limit.clamp(1, 1_000);
+            let page = self.page(conn, at, beyond, read, page_size).await?;
+            let last_page = page.len() < page_size;
+            for row in &page {
+                let event = rows::event(row)?;
+                beyond = if self.stream.is_some() { event.version } else { event.position };
+                if read.filter.matches(&event) {
+                    events.push(event);
+                    if events.len() == read.limit {
+                        return Ok((events, beyond));
+                    }
+                }
+            }
+            if last_page {
+                return Ok((events, self.end));
+            }
+            examined += page.len();
+            if examined >= MAX_EXAMINED {
+                return Ok((events, beyond));
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        conn: &mut SqliteConnection,
+        at: &Partition,
+        beyond: u64,
+        read: &Read,
+        limit: usize,
+    ) -> Result<Vec<SqliteRow>> {
+        let place = self.place;
+        let bounds = match self.order {
+            Order::Ascending => format!("e.{place} > ?2 AND e.{place} <= ?3"),
+            Order::Descending => format!("e.{place} < ?2 AND e.{place} > ?3"),
+        };
+        let order = match self.order {
+            Order::Ascending => "ASC",
+            Order::Descending => "DESC",
+        };
+        let stream = self.stream.map_or("", |_| "AND e.stream = ?5");
+        let kinds = if read.filter.kinds().is_empty() {
+            ""
+        } else {
+            "AND e.kind IN (SELECT value FROM json_each(?6))"
+        };
+        let sql = format!(
+            "SELECT {EVENT} FROM evenkeel_event e CROSS JOIN evenkeel_stream s \
+             WHERE e.part = ?1 AND {bounds} {stream} {kinds} \
+             AND s.part = e.part AND s.stream = e.stream AND e.version > s.trimmed \
+             ORDER BY e.{place} {order} LIMIT ?4"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(at.to_string())
+            .bind(signed(beyond))
+            .bind(signed(self.end))
+            .bind(sql_limit(limit))
+            .bind(self.stream)
+            .bind(names(read.filter.kinds()))
+            .fetch_all(conn)
+            .await
+            .or_store_error("reading events")
+    }
+}
+
+/// Names as the JSON array that `json_each` unfolds, so that one prepared statement serves any
+/// number of them.
+pub(crate) fn names(names: impl IntoIterator<Item = impl Serialize>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    serde_json::to_string(&names).expect("strings and numbers are JSON")
+}
+
+/// The place in the array that a row was found for, in its first column.
+pub(crate) fn place(row: &SqliteRow) -> Result<usize> {
+    let place: i64 = column(row, 0)?;
+    Ok(usize::try_from(place).expect("json_each counts from 0"))
+}

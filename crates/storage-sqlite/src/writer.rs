@@ -1,0 +1,287 @@
+//! The one task that writes. Requests that wait at the same moment are folded into one transaction:
+//! judged first, written after, and told their verdicts only once it is committed.
+//!
+//! ```text
+//!  commit ─┐                      ┌─ fold ── BEGIN · load · judge each · flush · lease · COMMIT ── verdicts
+//!  lease  ─┼── one line, in order ┤
+//!  sweep  ─┤                      └─ hold ── BEGIN · the user's SQL ··· judge · flush · COMMIT ── verdict
+//!  connect ┘
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_core::{
+    Batch, Clock, Committed, Error, ErrorKind, Lease, Leased, Partition, Result, SignalHub, Timestamp, judge,
+};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{SqlxResult, parse_commit_error};
+use crate::hold::Held;
+use crate::working_set::WorkingSet;
+use crate::{queue, sweep};
+
+/// The most requests in one physical transaction.
+const MAX_FOLD: usize = 256;
+
+/// The most bytes of batches in one physical transaction, so that a fold of large values does not
+/// keep small ones waiting.
+const MAX_FOLD_BYTES: usize = 4_000_000;
+
+/// What waits in the writer's line.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Commit(Asked<Batch, Committed>),
+    Lease(Asked<(Partition, Lease), Leased>),
+    Sweep(Asked<Sweep, usize>),
+    /// The connection itself, needed until a certain time at the latest.
+    Connect(Asked<Timestamp, Held>),
+}
+
+/// A request and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Asked<W, T> {
+    pub(crate) what: W,
+    pub(crate) reply: oneshot::Sender<Result<T>>,
+}
+
+impl<W, T> Asked<W, T> {
+    /// Tells the caller; one that went away does not want to know.
+    pub(crate) fn answer(self, verdict: Result<T>) {
+        let _ = self.reply.send(verdict);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    pub(crate) at: Partition,
+    pub(crate) expired_before: Timestamp,
+    pub(crate) limit: usize,
+}
+
+/// The error of a request to a writer that is no more.
+pub(crate) fn stopped(kind: ErrorKind) -> Error {
+    Error::new(kind, "the store's writer has stopped").with("store", "sqlite")
+}
+
+/// The writer task's state.
+pub(crate) struct Writer {
+    pub(crate) pool: SqlitePool,
+    pub(crate) readers: SqlitePool,
+    pub(crate) signals: SignalHub,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) max_hold: Duration,
+    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
+}
+
+impl Writer {
+    /// Serves requests until every handle of the store is gone.
+    pub(crate) async fn run(mut self) {
+        let mut line = VecDeque::new();
+        loop {
+            if line.is_empty() {
+                match self.requests.recv().await {
+                    Some(request) => line.push_back(request),
+                    None => return,
+                }
+            }
+            self.line_up(&mut line);
+            let fold = Fold::take(&mut line);
+            if fold.is_empty() {
+                if let Some(Request::Connect(asked)) = line.pop_front() {
+                    self.hold(asked, &mut line).await;
+                }
+            } else {
+                self.fold(fold).await;
+            }
+        }
+    }
+
+    /// Adds to the line what has arrived.
+    pub(crate) fn line_up(&mut self, line: &mut VecDeque<Request>) {
+        while let Ok(request) = self.requests.try_recv() {
+            line.push_back(request);
+        }
+    }
+
+    async fn fold(&self, fold: Fold) {
+        match self.run_fold(&fold).await {
+            Ok(verdicts) => self.publish(fold, verdicts),
+            // One member may have spoilt it for the others: each gets a transaction of its own.
+            Err(Failed::Writing(error)) if fold.len() > 1 => {
+                tracing::debug!(%error, members = fold.len(), "running a fold one by one");
+                for single in fold.split() {
+                    match self.run_fold(&single).await {
+                        Ok(verdicts) => self.publish(single, verdicts),
+                        Err(failed) => single.fail(&failed.into_error()),
+                    }
+                }
+            }
+            Err(failed) => fold.fail(&failed.into_error()),
+        }
+    }
+
+    async fn run_fold(&self, fold: &Fold) -> Result<Verdicts, Failed> {
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning");
+        let mut tx = begun.map_err(Failed::Beginning)?;
+        let verdicts = fold.apply(&mut tx).await.map_err(Failed::Writing)?;
+        if verdicts.changed {
+            tx.commit().await.map_err(|error| Failed::Committing(parse_commit_error(error)))?;
+        }
+        Ok(verdicts)
+    }
+
+    fn publish(&self, fold: Fold, verdicts: Verdicts) {
+        for (commit, verdict) in fold.commits.into_iter().zip(verdicts.commits) {
+            if verdict.is_ok() {
+                self.signals.committed(&commit.what);
+            }
+            commit.answer(verdict);
+        }
+        for (lease, leased) in fold.leases.into_iter().zip(verdicts.leases) {
+            lease.answer(Ok(leased));
+        }
+        for (sweep, swept) in fold.sweeps.into_iter().zip(verdicts.sweeps) {
+            sweep.answer(Ok(swept));
+        }
+    }
+}
+
+/// Requests that share a transaction.
+#[derive(Debug, Default)]
+struct Fold {
+    commits: Vec<Asked<Batch, Committed>>,
+    leases: Vec<Asked<(Partition, Lease), Leased>>,
+    sweeps: Vec<Asked<Sweep, usize>>,
+}
+
+/// What its members are told, in their order.
+struct Verdicts {
+    commits: Vec<Result<Committed>>,
+    leases: Vec<Leased>,
+    sweeps: Vec<usize>,
+    /// Whether there is anything to commit.
+    changed: bool,
+}
+
+/// When a fold failed, which says what may have been written.
+enum Failed {
+    Beginning(Error),
+    Writing(Error),
+    Committing(Error),
+}
+
+impl Failed {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Beginning(error) | Self::Writing(error) | Self::Committing(error) => error,
+        }
+    }
+}
+
+impl Fold {
+    /// The requests at the head of the line, up to one that needs the connection for itself.
+    fn take(line: &mut VecDeque<Request>) -> Self {
+        let mut fold = Self::default();
+        let mut bytes = 0;
+        while fold.len() < MAX_FOLD && bytes < MAX_FOLD_BYTES {
+            match line.pop_front() {
+                Some(Request::Commit(commit)) => {
+                    bytes += commit.what.bytes();
+                    fold.commits.push(commit);
+                }
+                Some(Request::Lease(lease)) => fold.leases.push(lease),
+                Some(Request::Sweep(sweep)) => fold.sweeps.push(sweep),
+                Some(connect @ Request::Connect(_)) => {
+                    line.push_front(connect);
+                    break;
+                }
+                None => break,
+            }
+        }
+        fold
+    }
+
+    fn len(&self) -> usize {
+        self.commits.len() + self.leases.len() + self.sweeps.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its members, each alone.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let commits =
+            self.commits.into_iter().map(|commit| Self { commits: vec![commit], ..Self::default() });
+        let leases = self.leases.into_iter().map(|lease| Self { leases: vec![lease], ..Self::default() });
+        let sweeps = self.sweeps.into_iter().map(|sweep| Self { sweeps: vec![sweep], ..Self::default() });
+        commits.chain(leases).chain(sweeps)
+    }
+
+    /// Judges and writes, in the transaction of `conn`.
+    async fn apply(&self, conn: &mut SqliteConnection) -> Result<Verdicts> {
+        let mut set = WorkingSet::load(conn, self.commits.iter().map(|commit| &commit.what)).await?;
+        let judge = |commit: &Asked<Batch, _>| judge::commit(set.partition(commit.what.at()), &commit.what);
+        let commits = self.commits.iter().map(judge).collect();
+        set.flush(conn).await?;
+        let mut verdicts =
+            Verdicts { commits, leases: Vec::new(), sweeps: Vec::new(), changed: set.is_changed() };
+        for Asked { what: (at, want), .. } in &self.leases {
+            let leased = queue::lease(conn, at, want).await?;
+            verdicts.changed |= !leased.jobs.is_empty();
+            verdicts.leases.push(leased);
+        }
+        for Asked { what: Sweep { at, expired_before, limit }, .. } in &self.sweeps {
+            let swept = sweep::sweep(conn, at, *expired_before, *limit).await?;
+            verdicts.changed |= swept > 0;
+            verdicts.sweeps.push(swept);
+        }
+        Ok(verdicts)
+    }
+
+    fn fail(self, error: &Error) {
+        self.commits.into_iter().for_each(|commit| commit.answer(Err(copy(error))));
+        self.leases.into_iter().for_each(|lease| lease.answer(Err(copy(error))));
+        self.sweeps.into_iter().for_each(|sweep| sweep.answer(Err(copy(error))));
+    }
+}
+
+/// The same error for one of several members; its source stays in the text.
+fn copy(error: &Error) -> Error {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    let copy = Error::new(error.kind(), error.message().to_owned()).with_retry(error.retry());
+    match source {
+        Some(source) => copy.with_source(source),
+        None => copy,
+    }
+}
+
+/// Judges and applies a batch on a connection that is in a transaction, and commits both.
+pub(crate) async fn commit_on(mut tx: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Committed> {
+    match apply_on(&mut tx, batch).await {
+        Ok(committed) => {
+            tx.commit().await.map_err(parse_commit_error)?;
+            Ok(committed)
+        }
+        Err(error) => {
+            roll_back(tx).await;
+            Err(error)
+        }
+    }
+}
+
+async fn apply_on(conn: &mut SqliteConnection, batch: &Batch) -> Result<Committed> {
+    let mut set = WorkingSet::load(conn, std::iter::once(batch)).await?;
+    let committed = judge::commit(set.partition(batch.at()), batch)?;
+    set.flush(conn).await?;
+    Ok(committed)
+}
+
+pub(crate) async fn roll_back(tx: Transaction<'static, Sqlite>) {
+    if let Err(error) = tx.rollback().await {
+        tracing::warn!(%error, "rolling back failed; sqlite does it when the connection closes");
+    }
+}
