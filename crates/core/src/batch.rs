@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use crate::{Error, ErrorKind, Partition, Result, Timestamp};
 /// What one commit does, all or nothing, in one partition.
 ///
 /// Every expectation is judged against the state before the batch. A batch names each key, job and
-/// stream at most once.
+/// stream at most once. Clones are cheap.
 ///
 /// ```
 /// # use evenkeel_core::{Batch, Expect, Key, MemoryStore, NewEvent, StoreExt, Timestamp};
@@ -29,7 +30,8 @@ pub struct Batch {
     at: Partition,
     id: Uuid,
     now: Timestamp,
-    ops: Vec<Op>,
+    /// Shared, so that keeping a copy to send again costs next to nothing.
+    ops: Arc<Vec<Op>>,
 }
 
 /// One operation of a [`Batch`].
@@ -137,7 +139,7 @@ impl Batch {
     /// becomes the events' `recorded_at`.
     #[must_use]
     pub fn new(at: Partition, now: Timestamp) -> Self {
-        Self { at, id: time_ordered_id(now), now, ops: Vec::new() }
+        Self { at, id: time_ordered_id(now), now, ops: Arc::default() }
     }
 
     /// Its id: the version of the records it writes, and what its events carry.
@@ -184,7 +186,7 @@ impl Batch {
 
     /// Adds an operation.
     pub fn op(&mut self, op: Op) -> &mut Self {
-        self.ops.push(op);
+        Arc::make_mut(&mut self.ops).push(op);
         self
     }
 
@@ -321,7 +323,7 @@ impl Batch {
     /// mention of a key, job or stream; `TooLarge` beyond a limit.
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         let mut mentions = HashSet::with_capacity(self.ops.len());
-        for op in &self.ops {
+        for op in &*self.ops {
             op.validate(limits)?;
             if !mentions.insert(op.subject()) {
                 return Err(Error::new(ErrorKind::InvalidInput, "a batch names a key, job or stream once")

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,7 +103,7 @@ struct DraftSession {
 
 #[async_trait]
 impl Session<Draft> for DraftSession {
-    async fn connect(&mut self, _until: Timestamp) -> Result<&mut Draft> {
+    async fn connect(&mut self, _hold_for: Duration) -> Result<&mut Draft> {
         Ok(&mut self.draft)
     }
 }

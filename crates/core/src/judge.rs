@@ -95,12 +95,18 @@ fn place_of_resent(
     events: &[NewEvent],
 ) -> Option<Appended> {
     let count = count(events);
-    let version = match expect.version() {
-        Some(expected) => expected.checked_add(1)?,
-        None => (state.stream_version(stream) + 1).checked_sub(count)?,
-    };
-    let (origin, position) = state.event_origin(stream, version)?;
-    (origin == batch).then(|| Appended { stream: stream.to_owned(), version, position, count })
+    let appended = |version, position| Appended { stream: stream.to_owned(), version, position, count };
+    if let Some(expected) = expect.version() {
+        let first = expected.checked_add(1)?;
+        let (origin, position) = state.event_origin(stream, first)?;
+        (origin == batch).then(|| appended(first, position))
+    } else {
+        // Without a version to go by, the events are found only while they are the stream's last.
+        let last = state.stream_version(stream);
+        let (origin, position) = state.event_origin(stream, last)?;
+        let place = (last + 1).checked_sub(count).zip((position + 1).checked_sub(count));
+        place.filter(|_| origin == batch).map(|(version, position)| appended(version, position))
+    }
 }
 
 /// What stands where `op` expected something else.

@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -45,23 +46,32 @@ struct Parts<C> {
     batch: Batch,
     session: Box<dyn Session<C>>,
     before_connect: Option<Before>,
+    /// How long the connection may be held, once that is known.
+    hold_for: Duration,
+    companions: Vec<Box<dyn Any + Send>>,
 }
 
 type Slot<C> = Arc<Mutex<Option<Parts<C>>>>;
-type Before = BoxFuture<'static, Result<Timestamp>>;
+type Before = BoxFuture<'static, Result<Duration>>;
 
 /// A store's side of a [`Tx`]; for stores to implement. Dropping it rolls back.
 #[async_trait]
 pub trait Session<C>: Any + Send {
-    /// The connection, taken at the first call. It is needed until `until` at the latest.
-    async fn connect(&mut self, until: Timestamp) -> Result<&mut C>;
+    /// The connection, taken at the first call and needed for `hold_for` from then on at most.
+    async fn connect(&mut self, hold_for: Duration) -> Result<&mut C>;
 }
 
 impl<C: 'static> Tx<C> {
     /// A transaction of a store.
     #[must_use]
     pub fn new(batch: Batch, session: impl Session<C>) -> Self {
-        let parts = Parts { batch, session: Box::new(session), before_connect: None };
+        let parts = Parts {
+            batch,
+            session: Box::new(session),
+            before_connect: None,
+            hold_for: Duration::MAX,
+            companions: Vec::new(),
+        };
         Self { parts: Some(parts), lender: None }
     }
 
@@ -85,29 +95,42 @@ impl<C: 'static> Tx<C> {
     /// `Unavailable` where the connection cannot be had, or has been held for too long.
     pub async fn conn(&mut self) -> Result<&mut C> {
         let parts = self.parts_mut();
-        let until = match &mut parts.before_connect {
-            Some(before) => {
-                let until = before.await?;
-                parts.before_connect = None;
-                until
+        if let Some(before) = &mut parts.before_connect {
+            match before.await {
+                Ok(hold_for) => {
+                    parts.hold_for = hold_for;
+                    parts.before_connect = None;
+                }
+                Err(error) => {
+                    let again =
+                        Error::new(error.kind(), error.message().to_owned()).with_retry(error.retry());
+                    parts.before_connect = Some(Box::pin(std::future::ready(Err(again))));
+                    return Err(error);
+                }
             }
-            None => Timestamp::MAX,
-        };
-        parts.session.connect(until).await
+        }
+        parts.session.connect(parts.hold_for).await
     }
 
-    /// Runs `before` ahead of the first connect; it says until when the connection may be held.
-    /// For capabilities that hold a lease, which ends what the transaction is good for.
-    pub fn before_connect(&mut self, before: impl Future<Output = Result<Timestamp>> + Send + 'static) {
+    /// Runs `before` ahead of the first connect; it says for how long the connection may be held.
+    /// Where it fails, so does every connect. For capabilities that hold a lease, which ends what
+    /// the transaction is good for.
+    pub fn before_connect(&mut self, before: impl Future<Output = Result<Duration>> + Send + 'static) {
         self.parts_mut().before_connect = Some(Box::pin(before));
+    }
+
+    /// Keeps `companion` until the transaction is dropped or goes back to its store, and drops it
+    /// then. For capabilities that must know when it is over.
+    pub fn keep(&mut self, companion: impl Any + Send) {
+        self.parts_mut().companions.push(Box::new(companion));
     }
 
     /// Hands the transaction to other code for as long as that keeps it.
     pub fn lend(mut self) -> (Self, Loan<C>) {
         let slot = Slot::default();
-        let parts = self.parts.take();
+        let (parts, lender) = (self.parts.take(), self.lender.take());
         let lent = Self { parts, lender: Some(Arc::clone(&slot)) };
-        (lent, Loan { slot })
+        (lent, Loan { slot, lender })
     }
 
     /// The batch and the store's session, for [`Transactional::finish`].
@@ -154,6 +177,8 @@ impl<C> Debug for Tx<C> {
 #[must_use]
 pub struct Loan<C> {
     slot: Slot<C>,
+    /// Whom the transaction was borrowed from by the one who lent it on.
+    lender: Option<Slot<C>>,
 }
 
 impl<C> Loan<C> {
@@ -161,7 +186,7 @@ impl<C> Loan<C> {
     #[must_use]
     pub fn reclaim(self) -> Option<Tx<C>> {
         let parts = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(Tx { parts: Some(parts), lender: None })
+        Some(Tx { parts: Some(parts), lender: self.lender })
     }
 }
 

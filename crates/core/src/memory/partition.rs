@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
@@ -11,9 +12,15 @@ use crate::{Error, ErrorKind, Result, Timestamp, judge};
 /// Everything that one partition holds.
 #[derive(Debug, Default)]
 pub(super) struct PartitionState {
-    records: BTreeMap<Key, Record>,
+    records: Records,
     log: Log,
     queues: HashMap<String, Queue>,
+}
+
+/// The records by space, group and id.
+#[derive(Debug, Default)]
+struct Records {
+    spaces: HashMap<Cow<'static, str>, HashMap<String, BTreeMap<String, Record>>>,
 }
 
 /// The events by position, with the places of each stream's in it.
@@ -45,25 +52,22 @@ impl PartitionState {
     }
 
     pub(super) fn scan(&self, scan: &Scan) -> RecordPage {
-        let key = |id: &str| Key::new(scan.space.clone(), scan.group.as_str(), id);
-        let after = scan.after.as_deref().map(key);
-        let until = scan.until.as_deref().map(key);
-        // No id is empty, so the empty one stands before all of the group.
-        let group_start = key("");
-        let (from, to) = match scan.order {
-            Order::Ascending => (after.as_ref(), until.as_ref()),
-            Order::Descending => (until.as_ref(), after.as_ref()),
+        let Some(group) = self.records.group(&scan.space, &scan.group) else {
+            return RecordPage { records: Vec::new(), cursor: None };
         };
+        let (from, to) = match scan.order {
+            Order::Ascending => (scan.after.as_deref(), scan.until.as_deref()),
+            Order::Descending => (scan.until.as_deref(), scan.after.as_deref()),
+        };
+        // A range that ends before it begins is empty here, and a panic to the map.
         if matches!((from, to), (Some(from), Some(to)) if from >= to) {
             return RecordPage { records: Vec::new(), cursor: None };
         }
-        let from = Bound::Excluded(from.unwrap_or(&group_start));
-        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.records.range((from, to));
+        let bound = |id: Option<&'_ str>| id.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_owned()));
+        let range = group.range((bound(from), bound(to)));
         match scan.order {
             Order::Ascending => page(range, scan),
-            // Unbounded above, the range runs on into later groups.
-            Order::Descending => page(range.rev().skip_while(|(key, _)| !in_group(key, scan)), scan),
+            Order::Descending => page(range.rev(), scan),
         }
     }
 
@@ -105,32 +109,66 @@ impl PartitionState {
     }
 
     pub(super) fn sweep(&mut self, expired_before: Timestamp, limit: usize) -> usize {
-        let gone: Vec<Key> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.expires_at.is_some_and(|at| at < expired_before))
-            .map(|(key, _)| key.clone())
-            .take(limit)
-            .collect();
+        let gone = self.records.expired_before(expired_before, limit);
         for key in &gone {
-            self.records.remove(key);
+            self.records.set(key, None);
         }
         gone.len() + self.log.sweep(limit - gone.len())
     }
 }
 
-fn in_group(key: &Key, scan: &Scan) -> bool {
-    key.space == scan.space && key.group == scan.group
-}
-
-fn page<'a>(range: impl Iterator<Item = (&'a Key, &'a Record)>, scan: &Scan) -> RecordPage {
-    let mut rest = range
-        .take_while(|(key, _)| in_group(key, scan))
-        .filter(|(_, record)| record.is_live(scan.now))
-        .map(|(key, record)| (key.id.clone(), record.clone()));
+fn page<'a>(range: impl Iterator<Item = (&'a String, &'a Record)>, scan: &Scan) -> RecordPage {
+    let mut rest =
+        range.filter(|(_, record)| record.is_live(scan.now)).map(|(id, record)| (id.clone(), record.clone()));
     let records: Vec<_> = rest.by_ref().take(scan.limit).collect();
     let cursor = rest.next().and_then(|_| records.last()).map(|(id, _)| id.clone());
     RecordPage { records, cursor }
+}
+
+impl Records {
+    fn group(&self, space: &str, group: &str) -> Option<&BTreeMap<String, Record>> {
+        self.spaces.get(space)?.get(group)
+    }
+
+    fn get(&self, key: &Key) -> Option<&Record> {
+        self.group(&key.space, &key.group)?.get(&key.id)
+    }
+
+    fn set(&mut self, key: &Key, record: Option<Record>) {
+        match record {
+            Some(record) => self.insert(key, record),
+            None => self.remove(key),
+        }
+    }
+
+    fn insert(&mut self, key: &Key, record: Record) {
+        let groups = self.spaces.entry(key.space.clone()).or_default();
+        match groups.get_mut(&key.group) {
+            Some(group) => drop(group.insert(key.id.clone(), record)),
+            None => drop(groups.insert(key.group.clone(), BTreeMap::from([(key.id.clone(), record)]))),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(groups) = self.spaces.get_mut(&key.space) else { return };
+        let Some(group) = groups.get_mut(&key.group) else { return };
+        group.remove(&key.id);
+        if group.is_empty() {
+            groups.remove(&key.group);
+        }
+    }
+
+    fn expired_before(&self, instant: Timestamp, limit: usize) -> Vec<Key> {
+        let mut expired = Vec::new();
+        for (space, groups) in &self.spaces {
+            for (group, records) in groups {
+                let gone = |(_, record): &(_, &Record)| record.expires_at.is_some_and(|at| at < instant);
+                let ids = records.iter().filter(gone).map(|(id, _)| id).take(limit - expired.len());
+                expired.extend(ids.map(|id| Key::new(space.clone(), group.as_str(), id.as_str())));
+            }
+        }
+        expired
+    }
 }
 
 impl Log {
@@ -226,10 +264,7 @@ impl judge::State for PartitionState {
     }
 
     fn set_record(&mut self, key: &Key, record: Option<Record>) {
-        match record {
-            Some(record) => drop(self.records.insert(key.clone(), record)),
-            None => drop(self.records.remove(key)),
-        }
+        self.records.set(key, record);
     }
 
     fn stream_version(&self, stream: &str) -> u64 {
