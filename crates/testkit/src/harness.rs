@@ -1,0 +1,251 @@
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_core::{ManualClock, Namespace, Result, Store, StoreExt, SystemClock};
+use libtest_mimic::{Arguments, Failed, Trial};
+use uuid::Uuid;
+
+use crate::cases::{self, Case, TxCase};
+use crate::door::{PassThrough, ViaTx};
+use crate::fixture::Fixture;
+use crate::tested::Tested;
+
+/// Makes the `main` of a test target with `harness = false`: the conformance suite on the store of
+/// each fixture.
+///
+/// The target takes the arguments of the standard test harness and works under cargo-nextest. A
+/// case is named `fixture::door::group::sentence`.
+#[macro_export]
+macro_rules! conformance {
+    ($($fixture:expr),+ $(,)?) => {
+        fn main() -> ::std::process::ExitCode {
+            let mut suite = $crate::Suite::default();
+            $(suite.conformance($fixture);)+
+            suite.run()
+        }
+    };
+}
+
+/// The allowance for skewed clocks that the stores are opened with.
+const MAX_SKEW: Duration = Duration::from_secs(30);
+
+/// How long a case may take by the machine's clock before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a test target runs; [`conformance!`] makes and runs one.
+#[derive(Debug)]
+pub struct Suite {
+    trials: Vec<Trial>,
+    without_store: WithoutStore,
+}
+
+/// What becomes of the cases whose store is missing. They never pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum WithoutStore {
+    Ignore,
+    Fail,
+}
+
+/// The way from a case to the store.
+#[derive(Clone, Copy)]
+enum Door {
+    One,
+    Two,
+    Erased,
+}
+
+impl Suite {
+    /// Adds every case of the store contract, through door 1, through door 2, and through an
+    /// erased store behind a layer.
+    pub fn conformance<F: Fixture>(&mut self, fixture: F) {
+        let member = Member::new(fixture);
+        for door in [Door::One, Door::Two, Door::Erased] {
+            for group in cases::GROUPS {
+                for &partitions in group.partitions {
+                    let prefix = match group.partitions.len() {
+                        1 => group.name.to_owned(),
+                        _ => format!("{}::n{partitions}", group.name),
+                    };
+                    for &case in group.cases {
+                        let name = format!("{}::{prefix}::{}", door.name(), case.name);
+                        self.add(&member, &name, move |fixture| async move {
+                            through(door, &*fixture, partitions, case).await
+                        });
+                    }
+                }
+            }
+        }
+        for case in cases::tx_cases::<F::Store>() {
+            let name = format!("door2::tx::{}", case.name);
+            self.add(&member, &name, move |fixture| natively(fixture, case));
+        }
+        for &case in cases::DRAFT {
+            let name = format!("erased::draft::{}", case.name);
+            self.add(&member, &name, move |fixture| async move {
+                through(Door::Erased, &*fixture, 1, case).await
+            });
+        }
+    }
+
+    /// Runs what the arguments of the process ask for.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+
+    pub(crate) fn add<F, Run>(
+        &mut self,
+        member: &Member<F>,
+        name: &str,
+        case: impl FnOnce(Arc<F>) -> Run + Send + 'static,
+    ) where
+        F: Fixture,
+        Run: Future<Output = Result<()>> + Send,
+    {
+        let name = format!("{}::{name}", member.fixture.name());
+        let ignored = member.missing.is_some() && self.without_store == WithoutStore::Ignore;
+        let Member { fixture, missing } = member.clone();
+        let trial = Trial::test(name, move || match missing {
+            Some(missing) => Err(Failed::from(missing)),
+            None => run_to_end(case(fixture)),
+        });
+        self.trials.push(trial.with_ignored_flag(ignored));
+    }
+}
+
+impl Default for Suite {
+    /// No case yet. Those of a store that is missing will be ignored, or fail where the environment
+    /// variable `CI` is set.
+    fn default() -> Self {
+        let without_store = match std::env::var_os("CI") {
+            Some(_) => WithoutStore::Fail,
+            None => WithoutStore::Ignore,
+        };
+        Self { trials: Vec::new(), without_store }
+    }
+}
+
+/// A fixture, and what it lacks.
+pub(crate) struct Member<F> {
+    fixture: Arc<F>,
+    missing: Option<String>,
+}
+
+impl<F: Fixture> Member<F> {
+    pub(crate) fn new(fixture: F) -> Self {
+        let missing = fixture.available().err();
+        Self { fixture: Arc::new(fixture), missing }
+    }
+}
+
+impl<F> Clone for Member<F> {
+    fn clone(&self) -> Self {
+        Self { fixture: Arc::clone(&self.fixture), missing: self.missing.clone() }
+    }
+}
+
+impl Door {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::One => "door1",
+            Self::Two => "door2",
+            Self::Erased => "erased",
+        }
+    }
+}
+
+async fn through(door: Door, fixture: &impl Fixture, partitions: u32, case: Case) -> Result<()> {
+    let native = open(fixture, partitions).await?;
+    let store = match door {
+        Door::One => native.any(),
+        Door::Two => ViaTx(native).any(),
+        Door::Erased => native.any().layer(PassThrough).any(),
+    };
+    let store = Tested::new(store, ManualClock::default(), fixture.hints(), fixture.histories());
+    store.furnish_neighbours().await?;
+    (case.run)(store).await
+}
+
+async fn natively<F: Fixture>(fixture: Arc<F>, case: TxCase<F::Store>) -> Result<()> {
+    let native = open(&*fixture, 1).await?;
+    let tested =
+        Tested::new(native.clone().any(), ManualClock::default(), fixture.hints(), fixture.histories());
+    (case.run)(native, tested).await
+}
+
+pub(crate) async fn open<F: Fixture>(fixture: &F, partitions: u32) -> Result<F::Store> {
+    let namespace = Namespace::new(format!("case-{}", Uuid::new_v4()))?;
+    Ok(fixture.open(partitions, MAX_SKEW).await?.namespace(namespace))
+}
+
+fn run_to_end(case: impl Future<Output = Result<()>> + Send) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failed::from)?;
+    runtime.block_on(async {
+        let clock = SystemClock::shared();
+        match clock.timeout_at(clock.now() + PATIENCE, case).await {
+            Some(result) => result.map_err(|error| Failed::from(format!("{error:?}"))),
+            None => Err(Failed::from(format!("the case did not end within {PATIENCE:?}"))),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::MemoryStore;
+    use libtest_mimic::Conclusion;
+
+    use super::*;
+
+    struct Missing;
+
+    impl Fixture for Missing {
+        type Store = MemoryStore;
+
+        fn name(&self) -> &'static str {
+            "missing"
+        }
+
+        fn available(&self) -> Result<(), String> {
+            Err("no server".to_owned())
+        }
+
+        async fn open(&self, _partitions: u32, _max_skew: Duration) -> Result<MemoryStore> {
+            unreachable!("what is missing is not opened")
+        }
+    }
+
+    fn conclude(without_store: WithoutStore) -> Conclusion {
+        let mut suite = Suite { trials: Vec::new(), without_store };
+        suite.conformance(Missing);
+        let arguments = Arguments { quiet: true, logfile: Some("/dev/null".into()), ..Arguments::default() };
+        libtest_mimic::run(&arguments, suite.trials)
+    }
+
+    #[test]
+    fn the_cases_of_a_missing_store_are_ignored_or_fail_and_never_pass() {
+        let ignored = conclude(WithoutStore::Ignore);
+        assert!(ignored.num_ignored > 100);
+        assert_eq!((ignored.num_passed, ignored.num_failed), (0, 0));
+
+        let failed = conclude(WithoutStore::Fail);
+        assert_eq!(failed.num_failed, ignored.num_ignored);
+        assert_eq!((failed.num_passed, failed.num_ignored), (0, 0));
+    }
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let mut suite = Suite { trials: Vec::new(), without_store: WithoutStore::Ignore };
+        suite.conformance(Missing);
+        suite.idempotency(Missing);
+        let mut names: Vec<_> = suite.trials.iter().map(|trial| trial.name().to_owned()).collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

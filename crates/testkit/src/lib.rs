@@ -1,0 +1,46 @@
+//! Proves that a store keeps evenkeel's contract, and makes trouble on purpose.
+//!
+//! - [`conformance!`] runs one case per sentence of the contract on a store, through both doors. A
+//!   store cannot leave a case out; where its server is missing, the cases are ignored locally and
+//!   fail in CI, but never pass.
+//! - [`idempotency_suite!`] runs one case per promise of `evenkeel-idempotency` on a store.
+//! - [`Chaos`] is a layer that fails calls, loses acknowledgements and kills the process at a
+//!   chosen call, all from a seed.
+//!
+//! # Example
+//! A test target with `harness = false`:
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use evenkeel_core::{MemoryStore, Result};
+//! use evenkeel_testkit::Fixture;
+//!
+//! struct Memory;
+//!
+//! impl Fixture for Memory {
+//!     type Store = MemoryStore;
+//!
+//!     fn name(&self) -> &'static str {
+//!         "memory"
+//!     }
+//!
+//!     async fn open(&self, partitions: u32, max_skew: Duration) -> Result<MemoryStore> {
+//!         Ok(MemoryStore::with_partitions(partitions)?.max_skew(max_skew))
+//!     }
+//! }
+//!
+//! evenkeel_testkit::conformance!(Memory);
+//! ```
+
+mod cases; // what every store must do
+mod chaos; // trouble from a seed
+mod door; // the ways into a store
+mod fixture; // how a store takes part
+mod harness; // running the cases
+mod idempotency; // what the capability does on every store
+mod tested; // the store as a case sees it
+
+pub use chaos::{Chaos, ChaosStore};
+pub use door::{PassThrough, PassThroughStore, ViaTx};
+pub use fixture::{Fixture, Hints};
+pub use harness::Suite;
