@@ -1,6 +1,7 @@
 //! The writing connection in a user's hands: door 2 from the writer's side.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp, judge};
 use sqlx::{Sqlite, Transaction};
@@ -47,12 +48,12 @@ impl Held {
 
 impl Writer {
     /// Lends the connection out, and until it is back answers what can be answered without it.
-    pub(crate) async fn hold(&mut self, asked: Asked<Timestamp, Held>, line: &mut VecDeque<Request>) {
+    pub(crate) async fn hold(&mut self, asked: Asked<Duration, Held>, line: &mut VecDeque<Request>) {
         let tx = match self.pool.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning") {
             Ok(tx) => tx,
             Err(error) => return asked.answer(Err(error)),
         };
-        let until = asked.what.min(self.clock.now() + self.max_hold);
+        let until = self.clock.now() + asked.what.min(self.max_hold);
         let (back, mut returned) = oneshot::channel();
         asked.answer(Ok(Held { tx, until, back }));
 

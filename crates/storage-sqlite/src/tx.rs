@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use evenkeel_core::{
@@ -29,11 +30,11 @@ enum Connection {
 
 #[async_trait]
 impl Session<SqliteConnection> for SqliteSession {
-    async fn connect(&mut self, until: Timestamp) -> Result<&mut SqliteConnection> {
+    async fn connect(&mut self, hold_for: Duration) -> Result<&mut SqliteConnection> {
         if let Connection::NotTaken = self.connection {
             let (reply, held) = oneshot::channel();
             let stopped = || stopped(ErrorKind::Unavailable);
-            let connect = Request::Connect(Asked { what: until, reply });
+            let connect = Request::Connect(Asked { what: hold_for, reply });
             self.requests.send(connect).map_err(|_| stopped())?;
             self.connection = Connection::Held(held.await.map_err(|_| stopped())??);
         }

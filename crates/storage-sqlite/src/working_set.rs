@@ -141,12 +141,10 @@ impl WorkingSet {
         let sql = "SELECT w.key, s.version, s.trimmed, e.version, e.batch, e.position \
              FROM json_each(?1) w CROSS JOIN evenkeel_stream s LEFT JOIN evenkeel_event e \
              ON e.part = s.part AND e.stream = s.stream \
-             AND e.version = coalesce(w.value ->> 2, s.version + 1 - (w.value ->> 3)) \
+             AND e.version = coalesce(w.value ->> 2, s.version) \
              WHERE s.part = w.value ->> 0 AND s.stream = w.value ->> 1";
         let found = sqlx::query(sql)
-            .bind(names(
-                wanted.iter().map(|w| (w.at.to_string(), w.stream, w.first.map(signed), signed(w.count))),
-            ))
+            .bind(names(wanted.iter().map(|w| (w.at.to_string(), w.stream, w.first.map(signed)))))
             .fetch_all(conn)
             .await
             .or_store_error("judging streams")?;
@@ -385,7 +383,6 @@ struct WantedStream<'a> {
     stream: &'a str,
     /// The version that the append's first event would have, where the append expects one.
     first: Option<u64>,
-    count: u64,
 }
 
 impl<'a> Wanted<'a> {
@@ -398,11 +395,10 @@ impl<'a> Wanted<'a> {
             Op::Append { stream, expect, events } => {
                 self.head |= !events.is_empty();
                 let first = expect.version().map(|version| version.saturating_add(1));
-                let count = u64::try_from(events.len()).expect("a usize fits a u64");
-                self.streams.push(WantedStream { at, stream, first, count });
+                self.streams.push(WantedStream { at, stream, first });
             }
             Op::Trim { stream, .. } => {
-                self.streams.push(WantedStream { at, stream, first: None, count: 0 });
+                self.streams.push(WantedStream { at, stream, first: None });
             }
             Op::Push { queue, id, .. }
             | Op::Ack { queue, id, .. }

@@ -36,8 +36,8 @@ pub(crate) enum Request {
     Commit(Asked<Batch, Committed>),
     Lease(Asked<(Partition, Lease), Leased>),
     Sweep(Asked<Sweep, usize>),
-    /// The connection itself, needed until a certain time at the latest.
-    Connect(Asked<Timestamp, Held>),
+    /// The connection itself, needed for a certain time at most.
+    Connect(Asked<Duration, Held>),
 }
 
 /// A request and whom to tell.
@@ -87,6 +87,8 @@ impl Writer {
                     None => return,
                 }
             }
+            // Those who were just told their verdicts come back at once: let them join.
+            tokio::task::yield_now().await;
             self.line_up(&mut line);
             let fold = Fold::take(&mut line);
             if fold.is_empty() {
