@@ -336,7 +336,11 @@ pub(crate) async fn write_jobs(conn: &mut SqliteConnection, jobs: &[JobRow<'_>])
     .await
 }
 
-/// Inserts rows by many-rowed statements of few sizes, so that they stay prepared.
+/// How many rows one statement inserts. A statement costs a trip to the connection's thread, and
+/// each size one to prepare, once.
+const INSERT_SIZES: [usize; 8] = [64, 32, 16, 8, 4, 3, 2, 1];
+
+/// Inserts rows by as few statements as there are sizes for.
 async fn insert<T>(
     conn: &mut SqliteConnection,
     head: &str,
@@ -345,8 +349,8 @@ async fn insert<T>(
     mut bind: impl FnMut(sqlx::query_builder::Separated<'_, Sqlite, &'static str>, &T),
 ) -> Result<()> {
     while !rows.is_empty() {
-        let size =
-            [64, 16, 4, 1].into_iter().find(|size| *size <= rows.len()).expect("1 is at most any length");
+        let fits = |size: &usize| *size <= rows.len();
+        let size = INSERT_SIZES.into_iter().find(fits).expect("1 is at most any length");
         let (chunk, rest) = rows.split_at(size);
         let mut sql = QueryBuilder::<Sqlite>::new(head);
         sql.push_values(chunk, &mut bind).push(tail);
