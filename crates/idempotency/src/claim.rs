@@ -8,6 +8,7 @@ use crate::decision::{Arrival, Decision, decide};
 use crate::detached::Detached;
 use crate::engine::{Engine, Idempotency, Task};
 use crate::error::Result;
+use crate::observe;
 use crate::operation::Place;
 use crate::ownership::Ownership;
 use crate::record::{Entry, Sight, list, put_expecting};
@@ -47,7 +48,19 @@ impl<S: Store + Clone> Idempotency<S> {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
+    #[tracing::instrument(
+        name = "idempotency.claim",
+        level = "debug",
+        skip_all,
+        fields(target = operation.identity.target, key = operation.identity.key, outcome),
+    )]
     pub async fn claim(&self, operation: Operation) -> Result<Claim<S>> {
+        let result = self.decide_and_take(operation).await;
+        observe::claimed(&result);
+        result
+    }
+
+    async fn decide_and_take(&self, operation: Operation) -> Result<Claim<S>> {
         let engine = &*self.engine;
         let mut task = Task::new(self, operation)?;
         let arrived = engine.now();

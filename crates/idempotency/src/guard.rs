@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::detached::Detached;
 use crate::error::Result;
+use crate::observe;
 use crate::ownership::Ownership;
 use crate::state::{Ending, Failure};
 use crate::{Answer, Content, Error, ErrorKind, Operation};
@@ -104,7 +105,7 @@ impl<S: Store + Clone> Guard<S> {
     pub(crate) fn fail_as(mut self, ending: Ending, message: String) -> Detached<Result<()>> {
         let ownership = self.take();
         Detached::new(self.runtime.clone(), async move {
-            ownership.fail(Failure { ending, message: &message }).await
+            observe::ended("failed", ownership.fail(Failure { ending, message: &message }).await)
         })
     }
 
@@ -114,7 +115,9 @@ impl<S: Store + Clone> Guard<S> {
 
     fn end_with(mut self, content: Content) -> Detached<Result<Answer>> {
         let ownership = self.take();
-        Detached::new(self.runtime.clone(), async move { ownership.finish(content).await })
+        Detached::new(self.runtime.clone(), async move {
+            observe::ended("finished", ownership.finish(content).await)
+        })
     }
 
     fn ownership(&self) -> &Arc<Ownership<S>> {
@@ -176,7 +179,9 @@ impl<S: Transactional + Clone> Guard<S> {
         content: Content,
     ) -> impl Future<Output = Result<Answer>> + Send {
         let ownership = self.take();
-        Detached::new(self.runtime.clone(), async move { ownership.finish_in(tx, content).await })
+        Detached::new(self.runtime.clone(), async move {
+            observe::ended("finished", ownership.finish_in(tx, content).await)
+        })
     }
 
     /// Takes the user's writes back and waits for that, then records a failure.
@@ -200,7 +205,7 @@ impl<S: Transactional + Clone> Guard<S> {
         let ownership = self.take();
         Detached::new(self.runtime.clone(), async move {
             ownership.engine().store.rollback(tx).await;
-            ownership.fail(Failure { ending, message: &message }).await
+            observe::ended("failed", ownership.fail(Failure { ending, message: &message }).await)
         })
     }
 }
@@ -251,7 +256,7 @@ impl<S: Store + Clone> Drop for Guard<S> {
         if let Some(ownership) = self.ownership.take() {
             self.runtime.spawn(async move {
                 let failure = Failure { ending: Ending::Dropped, message: "the owner was dropped" };
-                if let Err(error) = ownership.fail(failure).await {
+                if let Err(error) = observe::ended("failed", ownership.fail(failure).await) {
                     tracing::warn!(%error, "a failure was not recorded");
                 }
             });

@@ -39,6 +39,7 @@ mod fingerprint; // what a request asks for
 mod guard; // the right to run
 mod keeper; // renewal of leases
 mod maintenance; // housekeeping
+mod observe; // what an operator sees of it
 mod offload; // answers in a second store
 mod operation; // what is being run
 mod ownership; // an attempt of this process
