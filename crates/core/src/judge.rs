@@ -6,12 +6,12 @@
 
 use uuid::Uuid;
 
+use crate::Result;
 use crate::batch::{Appended, Batch, Committed, Op};
 use crate::error::{Conflict, Found};
 use crate::log::{Event, ExpectStream, NewEvent};
 use crate::queue::Job;
 use crate::record::{Expect, Key, Record};
-use crate::{Error, Result};
 
 /// The part of a partition that a batch can see and change.
 pub trait State {
@@ -44,47 +44,61 @@ pub trait State {
 /// `Conflict` or `LeaseLost` for the first operation whose expectation does not hold; nothing was
 /// changed.
 pub fn commit(state: &mut impl State, batch: &Batch) -> Result<Committed> {
-    if let Some(committed) = already_applied(state, batch) {
-        return Ok(committed);
+    match judge(state, batch) {
+        Verdict::Holds => {
+            let appended = batch.ops().iter().filter_map(|op| apply(state, batch, op)).collect();
+            Ok(Committed { version: batch.version(), appended })
+        }
+        Verdict::Applied(committed) => Ok(committed),
+        Verdict::Fails(conflict) => Err(conflict.into()),
     }
-    judge(state, batch)?;
-    let appended = batch.ops().iter().filter_map(|op| apply(state, batch, op)).collect();
-    Ok(Committed { version: batch.version(), appended })
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Every expectation holds.
+    Holds,
+    /// Something that it names bears its id: it was sent again, and is a success already.
+    Applied(Committed),
+    /// The first of its expectations that does not hold.
+    Fails(Conflict),
 }
 
 /// Judges a valid batch without applying it.
-///
-/// # Errors
-/// As [`commit`].
-pub fn judge(state: &impl State, batch: &Batch) -> Result<()> {
-    let conflict = batch
-        .ops()
-        .iter()
-        .enumerate()
-        .find_map(|(op, what)| found_otherwise(state, batch, what).map(|found| Conflict { op, found }));
-    conflict.map_or(Ok(()), |conflict| Err(Error::from(conflict)))
-}
-
-/// What was committed, where something named in the batch bears the batch's id: a batch that was
-/// sent again is a success already.
 #[must_use]
-pub fn already_applied(state: &impl State, batch: &Batch) -> Option<Committed> {
-    let mut found = false;
+pub fn judge(state: &impl State, batch: &Batch) -> Verdict {
+    let mut was_applied = false;
     let mut appended = Vec::new();
-    for op in batch.ops() {
-        match op {
-            Op::Put { key, .. } => {
-                found |= state.record(key).is_some_and(|record| record.version == batch.version());
+    let mut failing = None;
+    for (op, what) in batch.ops().iter().enumerate() {
+        let (is_own, holds) = match what {
+            // One look at the record for both, since this is what most batches consist of.
+            Op::Put { key, expect, .. } => {
+                let record = state.record(key);
+                let is_own = record.is_some_and(|record| record.version == batch.version());
+                (is_own, expect.holds(record.filter(|record| record.is_live(batch.now()))))
             }
             Op::Append { stream, expect, events } if !events.is_empty() => {
                 let place = place_of_resent(state, batch.id(), stream, *expect, events);
-                found |= place.is_some();
+                let is_own = place.is_some();
                 appended.extend(place);
+                (is_own, holds(state, batch, what))
             }
-            _ => {}
+            _ => (false, holds(state, batch, what)),
+        };
+        was_applied |= is_own;
+        if !holds && failing.is_none() {
+            failing = Some((op, what));
         }
     }
-    found.then(|| Committed { version: batch.version(), appended })
+    if was_applied {
+        return Verdict::Applied(Committed { version: batch.version(), appended });
+    }
+    match failing.and_then(|(op, what)| Some(Conflict { op, found: found(state, batch, what)? })) {
+        Some(conflict) => Verdict::Fails(conflict),
+        None => Verdict::Holds,
+    }
 }
 
 fn place_of_resent(
@@ -109,26 +123,36 @@ fn place_of_resent(
     }
 }
 
-/// What stands where `op` expected something else.
-fn found_otherwise(state: &impl State, batch: &Batch, op: &Op) -> Option<Found> {
+/// Whether what an operation expects is so.
+fn holds(state: &impl State, batch: &Batch, op: &Op) -> bool {
     match op {
+        Op::Delete { expect: Expect::Any, .. } | Op::Check { expect: Expect::Any, .. } => true,
         Op::Put { key, expect, .. } | Op::Delete { key, expect } | Op::Check { key, expect } => {
-            if *expect == Expect::Any {
-                return None;
-            }
-            let live = state.record(key).filter(|record| record.is_live(batch.now()));
-            (!expect.holds(live)).then(|| Found::Record { key: key.clone(), record: live.cloned() })
+            expect.holds(state.record(key).filter(|record| record.is_live(batch.now())))
         }
-        Op::Append { stream, expect, .. } => {
-            let version = state.stream_version(stream);
-            (!expect.holds(version)).then(|| Found::Stream { stream: stream.clone(), version })
-        }
+        Op::Append { stream, expect, .. } => expect.holds(state.stream_version(stream)),
         Op::Ack { queue, id, token }
         | Op::Retry { queue, id, token, .. }
         | Op::Extend { queue, id, token, .. } => {
-            let job = state.job(queue, id);
-            let held = job.is_some_and(|job| job.is_held_by(*token));
-            (!held).then(|| Found::Job { queue: queue.clone(), id: id.clone(), job: job.cloned() })
+            state.job(queue, id).is_some_and(|job| job.is_held_by(*token))
+        }
+        Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => true,
+    }
+}
+
+/// What stands at the place that an operation expects something of.
+fn found(state: &impl State, batch: &Batch, op: &Op) -> Option<Found> {
+    match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } | Op::Check { key, .. } => {
+            let live = state.record(key).filter(|record| record.is_live(batch.now()));
+            Some(Found::Record { key: key.clone(), record: live.cloned() })
+        }
+        Op::Append { stream, .. } => {
+            Some(Found::Stream { stream: stream.clone(), version: state.stream_version(stream) })
+        }
+        Op::Ack { queue, id, .. } | Op::Retry { queue, id, .. } | Op::Extend { queue, id, .. } => {
+            let job = state.job(queue, id).cloned();
+            Some(Found::Job { queue: queue.clone(), id: id.clone(), job })
         }
         Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => None,
     }

@@ -214,9 +214,10 @@ impl Tracked {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        let mut json = Vec::with_capacity(512);
+        let mut json = Vec::with_capacity(1024);
         serde_json::to_writer(&mut json, self).expect("a map with text keys turns into JSON");
-        json.into()
+        // A copy of just its length, since a store may keep it as it comes.
+        Bytes::copy_from_slice(&json)
     }
 
     pub(crate) fn decode(record: &Record, place: &Place) -> Result<Self> {

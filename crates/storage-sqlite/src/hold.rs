@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp, judge};
+use evenkeel_core::judge::{self, Verdict};
+use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp};
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::oneshot;
 
@@ -130,10 +131,10 @@ impl Writer {
 
 /// The verdict that a batch gets whatever the waiting transactions do.
 fn certain(set: &mut WorkingSet, batch: &Batch) -> Option<Result<Committed>> {
-    let partition = set.partition(batch.at());
-    match judge::already_applied(partition, batch) {
-        Some(committed) => Some(Ok(committed)),
-        None => judge::judge(partition, batch).err().map(Err),
+    match judge::judge(set.partition(batch.at()), batch) {
+        Verdict::Applied(committed) => Some(Ok(committed)),
+        Verdict::Fails(conflict) => Some(Err(conflict.into())),
+        Verdict::Holds => None,
     }
 }
 

@@ -74,11 +74,13 @@ impl Reference {
                         .map(|(event, _)| event)
                         .filter(|event| event.stream == *stream && event.batch == batch.id())
                         .collect();
-                    let (Some(first), Some(last)) = (its_own.first(), its_own.last()) else { continue };
+                    // A batch that is not fenced may have been applied more than once: its last time.
+                    let its_last = &its_own[its_own.len().saturating_sub(events.len())..];
+                    let (Some(first), Some(last)) = (its_last.first(), its_last.last()) else { continue };
                     let names_version = matches!(expect, ExpectStream::NoStream | ExpectStream::Version(_));
                     if names_version || last.version == self.stream_version(stream) {
                         bears_its_id = true;
-                        appended.push(place(first, its_own.len()));
+                        appended.push(place(first, its_last.len()));
                     }
                 }
                 _ => {}
