@@ -166,6 +166,16 @@ impl SqliteConfig {
             .synchronous(synchronous)
             .pragma("cache_size", CACHE_KIB)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        // Where several open a new file at once, sqlite refuses all but one the switch to WAL, without
+        // waiting for its busy timeout.
+        for _ in 0..OPEN_ATTEMPTS {
+            match pool(1).connect_with(options.clone()).await.or_store_error("opening") {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    SystemClock::shared().sleep(OPEN_DELAY).await;
+                }
+                opened => return opened,
+            }
+        }
         pool(1).connect_with(options).await.or_store_error("opening")
     }
 
@@ -185,6 +195,10 @@ const CACHE_KIB: &str = "-65536";
 /// 64 MiB of log: a page that many folds touch is copied back once. SQLite's 4 MiB would be copied
 /// back every few folds.
 const CHECKPOINT_PAGES: &str = "16384";
+
+/// How often opening a file that is busy is repeated, and how long after.
+const OPEN_ATTEMPTS: u32 = 50;
+const OPEN_DELAY: Duration = Duration::from_millis(10);
 
 fn pool(connections: u32) -> SqlitePoolOptions {
     // A connection to a file cannot go stale, and an in-memory database lives as long as its
