@@ -129,6 +129,18 @@ impl Error {
         self
     }
 
+    /// The same error for another who waited for the same thing. Its cause becomes text; a conflict,
+    /// which is one caller's own, is left out.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        let Inner { kind, retry, message, context, conflict: _, source } = &*self.inner;
+        let source = source.as_ref().map(|source| BoxError::from(source.to_string()));
+        let (message, context) = (message.clone(), context.clone());
+        Self {
+            inner: Box::new(Inner { kind: *kind, retry: *retry, message, context, conflict: None, source }),
+        }
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

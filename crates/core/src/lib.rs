@@ -32,18 +32,20 @@ mod clock; // where time comes from
 mod draft; // door 2 without a native connection
 mod error; // what can go wrong
 mod ext; // comforts on every store
+pub mod fold; // committing together what waits together
 mod index; // listing by state
 pub mod judge; // what a batch means
 pub mod layer; // wrappers around any store
 mod log; // events in streams
-mod memory;
+mod memory; // the executable specification
 mod partition; // the unit of consistency
 mod queue; // jobs that fall due
 mod record; // keyed values
 mod signal; // hints that something happened
+pub mod skew; // clocks that are apart
 mod store; // the contract: door 1
 mod time; // points in time
-mod tx; // the contract: door 2 // the executable specification
+mod tx; // the contract: door 2
 
 pub use any::AnyStore;
 pub use batch::{Appended, Batch, Committed, Limits, Op};

@@ -102,8 +102,7 @@ impl<C: 'static> Tx<C> {
                     parts.before_connect = None;
                 }
                 Err(error) => {
-                    let again =
-                        Error::new(error.kind(), error.message().to_owned()).with_retry(error.retry());
+                    let again = error.repeated();
                     parts.before_connect = Some(Box::pin(std::future::ready(Err(again))));
                     return Err(error);
                 }

@@ -245,19 +245,9 @@ impl Fold {
     }
 
     fn fail(self, error: &Error) {
-        self.commits.into_iter().for_each(|commit| commit.answer(Err(copy(error))));
-        self.leases.into_iter().for_each(|lease| lease.answer(Err(copy(error))));
-        self.sweeps.into_iter().for_each(|sweep| sweep.answer(Err(copy(error))));
-    }
-}
-
-/// The same error for one of several members; its source stays in the text.
-fn copy(error: &Error) -> Error {
-    let source = std::error::Error::source(error).map(ToString::to_string);
-    let copy = Error::new(error.kind(), error.message().to_owned()).with_retry(error.retry());
-    match source {
-        Some(source) => copy.with_source(source),
-        None => copy,
+        self.commits.into_iter().for_each(|commit| commit.answer(Err(error.repeated())));
+        self.leases.into_iter().for_each(|lease| lease.answer(Err(error.repeated())));
+        self.sweeps.into_iter().for_each(|sweep| sweep.answer(Err(error.repeated())));
     }
 }
 
