@@ -242,6 +242,7 @@ mod tests {
         let mut suite = Suite { trials: Vec::new(), without_store: WithoutStore::Ignore };
         suite.conformance(Missing);
         suite.idempotency(Missing);
+        suite.projections(Missing);
         let mut names: Vec<_> = suite.trials.iter().map(|trial| trial.name().to_owned()).collect();
         names.sort();
         let count = names.len();

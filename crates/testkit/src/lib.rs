@@ -4,6 +4,7 @@
 //!   store cannot leave a case out; where its server is missing, the cases are ignored locally and
 //!   fail in CI, but never pass.
 //! - [`idempotency_suite!`] runs one case per promise of `evenkeel-idempotency` on a store.
+//! - [`projections_suite!`] does so for `evenkeel-projections`.
 //! - [`Chaos`] is a layer that fails calls, loses acknowledgements and kills the process at a
 //!   chosen call, all from a seed.
 //!
@@ -38,6 +39,7 @@ mod door; // the ways into a store
 mod fixture; // how a store takes part
 mod harness; // running the cases
 mod idempotency; // what the capability does on every store
+mod projections; // what the capability does on every store
 mod tested; // the store as a case sees it
 
 pub use chaos::{Chaos, ChaosStore};

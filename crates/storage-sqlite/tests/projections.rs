@@ -1,0 +1,7 @@
+//! Projections keep their promises on this store, in a file and in memory.
+
+mod fixture;
+
+use fixture::{File, InMemory};
+
+evenkeel_testkit::projections_suite!(File::default(), InMemory);
