@@ -8,6 +8,14 @@ default:
 test:
     scripts/test
 
+# The tests of one crate beside the servers it may need: just test-one storage-pg
+test-one crate *arguments:
+    cargo run --quiet -p evenkeel-testkit --features services --bin with-services -- cargo nextest run -p evenkeel-{{crate}} {{arguments}}
+
+# The tests of storage-pg on the oldest supported PostgreSQL and on the newest.
+pg-versions *arguments:
+    scripts/pg-versions {{arguments}}
+
 # Who may depend on whom.
 layers:
     scripts/layers

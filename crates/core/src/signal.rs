@@ -22,6 +22,29 @@ pub enum Signal {
     Missed,
 }
 
+impl Signal {
+    /// One hint for each queue and log that a committed batch touched.
+    #[must_use]
+    pub fn of(batch: &Batch) -> Vec<Self> {
+        let mut queues: Vec<&str> = Vec::new();
+        let mut appended = false;
+        for op in batch.ops() {
+            match op {
+                Op::Push { queue, .. } | Op::Retry { queue, .. } | Op::Ack { queue, .. } => {
+                    queues.push(queue)
+                }
+                Op::Append { events, .. } => appended |= !events.is_empty(),
+                _ => {}
+            }
+        }
+        queues.sort_unstable();
+        queues.dedup();
+        let queue = |queue: &str| Self::Queue { at: batch.at().clone(), queue: queue.to_owned() };
+        let log = appended.then(|| Self::Log { at: batch.at().clone() });
+        queues.into_iter().map(queue).chain(log).collect()
+    }
+}
+
 /// A stream of [`Signal`]s. A lost hint costs latency only: every consumer also polls.
 #[derive(Debug)]
 pub struct Signals {
@@ -59,33 +82,16 @@ impl SignalHub {
         Signals { receiver: self.sender.subscribe() }
     }
 
-    /// Publishes one hint for each queue and log that a committed batch touched.
+    /// Publishes the hints [of](Signal::of) a committed batch.
     pub fn committed(&self, batch: &Batch) {
         if self.sender.receiver_count() == 0 {
             return;
         }
-        let mut queues: Vec<&str> = Vec::new();
-        let mut appended = false;
-        for op in batch.ops() {
-            match op {
-                Op::Push { queue, .. } | Op::Retry { queue, .. } | Op::Ack { queue, .. } => {
-                    queues.push(queue)
-                }
-                Op::Append { events, .. } => appended |= !events.is_empty(),
-                _ => {}
-            }
-        }
-        queues.sort_unstable();
-        queues.dedup();
-        for queue in queues {
-            self.send(Signal::Queue { at: batch.at().clone(), queue: queue.to_owned() });
-        }
-        if appended {
-            self.send(Signal::Log { at: batch.at().clone() });
-        }
+        Signal::of(batch).into_iter().for_each(|signal| self.publish(signal));
     }
 
-    fn send(&self, signal: Signal) {
+    /// Publishes a hint, such as one that came from another process.
+    pub fn publish(&self, signal: Signal) {
         // Without a subscriber there is nobody to tell.
         let _ = self.sender.send(signal);
     }

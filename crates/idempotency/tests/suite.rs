@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evenkeel_core::layer::{Retry, RetryStore, Trace, TraceStore};
 use evenkeel_core::{AnyStore, MemoryStore, Result, StoreExt};
-use evenkeel_testkit::Fixture;
+use evenkeel_testkit::{Fixture, Latency};
 
 struct Memory;
 
@@ -17,6 +17,14 @@ impl Fixture for Memory {
 
     async fn open(&self, partitions: u32, max_skew: Duration) -> Result<MemoryStore> {
         Ok(MemoryStore::with_partitions(partitions)?.max_skew(max_skew))
+    }
+
+    fn seeds(&self) -> u64 {
+        1200
+    }
+
+    fn latency(&self) -> Latency {
+        Latency::None
     }
 }
 
@@ -32,6 +40,10 @@ impl Fixture for Layered {
     async fn open(&self, partitions: u32, max_skew: Duration) -> Result<Self::Store> {
         let store = Memory.open(partitions, max_skew).await?;
         Ok(store.any().layer(Retry::default()).layer(Trace::default()))
+    }
+
+    fn latency(&self) -> Latency {
+        Latency::None
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Folder, claim, exists, key, now, partition};
 use evenkeel_core::{
-    Batch, Durability, Error, ErrorKind, Expect, NewEvent, Read, Store, StoreExt, Transactional,
+    Batch, Durability, Error, ErrorKind, Expect, NewEvent, Read, Store, StoreExt, SystemClock, Transactional,
 };
 use evenkeel_storage_sqlite::{SqliteConfig, SqliteStore, Synchronous};
 use sqlx::{Connection, SqliteConnection};
@@ -205,6 +205,42 @@ async fn many_openings_at_once_make_one_schema() {
         let store = opening.await.unwrap().unwrap();
         store.get_one(&partition(&store), now(), &key("a")).await.unwrap();
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_leaves_no_task_and_no_file_open_behind() {
+    let folder = Folder::new();
+    let files_open = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        targets.filter(|target| target.starts_with(folder.path().parent().unwrap())).count()
+    };
+    let tasks_alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks_before = tasks_alive();
+
+    let store = folder.open().await;
+    // Whoever still listens does not keep the store.
+    let _signals = store.signals();
+    store.commit(claim(&store, "a")).await.unwrap();
+    store.get_one(&partition(&store), now(), &key("a")).await.unwrap();
+    let mut tx = store.begin(partition(&store), now()).await.unwrap();
+    sqlx::query("CREATE TABLE users (id TEXT)").execute(tx.conn().await.unwrap()).await.unwrap();
+    store.finish(tx).await.unwrap();
+    let mut unfinished = store.begin(partition(&store), now()).await.unwrap();
+    unfinished.conn().await.unwrap();
+    assert!(files_open() > 0 && tasks_alive() > tasks_before, "there is something to leave behind");
+
+    drop((unfinished, store));
+    let clock = SystemClock::shared();
+    let gone = async {
+        while files_open() > 0 || tasks_alive() > tasks_before {
+            clock.sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let deadline = clock.now() + Duration::from_secs(20);
+    let in_time = clock.timeout_at(deadline, gone).await;
+    assert!(in_time.is_some(), "{} files, {} tasks are left", files_open(), tasks_alive() - tasks_before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

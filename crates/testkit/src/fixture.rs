@@ -16,8 +16,8 @@ pub trait Fixture: Send + Sync + 'static {
     /// Whether the store can be opened here.
     ///
     /// # Errors
-    /// What is missing. The cases are then ignored, unless the environment variable `CI` is set:
-    /// then they fail.
+    /// What is missing. The cases are then ignored, unless the environment variable
+    /// `EVENKEEL_TEST_REQUIRE` is `all` or has the fixture's name: then they fail.
     fn available(&self) -> Result<(), String> {
         Ok(())
     }
@@ -34,6 +34,16 @@ pub trait Fixture: Send + Sync + 'static {
         64
     }
 
+    /// How many seeds the chaos of a capability is played with, for one partition and for four each.
+    fn seeds(&self) -> u64 {
+        20
+    }
+
+    /// Whether a call takes time by the machine's clock.
+    fn latency(&self) -> Latency {
+        Latency::Real
+    }
+
     /// Whether the store's signals carry hints.
     fn hints(&self) -> Hints {
         Hints::Given
@@ -46,5 +56,14 @@ pub enum Hints {
     /// A commit is followed by a hint.
     Given,
     /// There are none.
+    None,
+}
+
+/// Whether a store's calls wait for something outside the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latency {
+    /// They wait for a disk or a server.
+    Real,
+    /// They are done as soon as they run, so that a story is the same each time it is played.
     None,
 }

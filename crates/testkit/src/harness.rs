@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::cases::{self, Case, TxCase};
 use crate::door::{PassThrough, ViaTx};
 use crate::fixture::Fixture;
+use crate::services::Required;
 use crate::tested::Tested;
 
 /// Makes the `main` of a test target with `harness = false`: the conformance suite on the store of
@@ -27,6 +28,45 @@ macro_rules! conformance {
     };
 }
 
+/// Makes the `main` of a test target with `harness = false`: a store's own tests, each an
+/// `async fn()` that fails by panicking, under the server that they need.
+///
+/// Where the server is missing, they are ignored or fail by the rule of the suites, and never pass. A
+/// test is named `store::own::test`.
+///
+/// # Example
+/// ```no_run
+/// use evenkeel_testkit::services::{self, Postgres};
+///
+/// async fn a_reader_never_skips() {
+///     let url = services::pg_url().unwrap();
+///     // ...
+/// }
+///
+/// async fn what_is_acknowledged_survives_a_kill() {
+///     let postgres = Postgres::start().unwrap();
+///     // ...
+/// }
+///
+/// evenkeel_testkit::server_tests! {
+///     "pg", services::pg_url => [a_reader_never_skips],
+///     "pg", Postgres::available => [what_is_acknowledged_survives_a_kill],
+/// }
+/// ```
+#[macro_export]
+macro_rules! server_tests {
+    ($($store:literal, $available:path => [$($test:path),+ $(,)?]),+ $(,)?) => {
+        fn main() -> ::std::process::ExitCode {
+            let mut suite = $crate::Suite::default();
+            $(
+                let available = $available().map(drop);
+                $(suite.own($store, available.clone(), stringify!($test), $test);)+
+            )+
+            suite.run()
+        }
+    };
+}
+
 /// The allowance for skewed clocks that the stores are opened with.
 const MAX_SKEW: Duration = Duration::from_secs(30);
 
@@ -37,14 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub struct Suite {
     trials: Vec<Trial>,
-    without_store: WithoutStore,
-}
-
-/// What becomes of the cases whose store is missing. They never pass.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum WithoutStore {
-    Ignore,
-    Fail,
+    required: Required,
 }
 
 /// The way from a case to the store.
@@ -88,6 +121,23 @@ impl Suite {
         }
     }
 
+    /// Adds a test of a store's own that runs where what it needs is available;
+    /// [`server_tests!`](crate::server_tests) lists them.
+    pub fn own<Run: Future<Output = ()>>(
+        &mut self,
+        store: &str,
+        available: Result<(), String>,
+        name: &str,
+        test: impl FnOnce() -> Run + Send + 'static,
+    ) {
+        self.push(store, &format!("own::{name}"), available.err(), || {
+            run_to_end(async {
+                test().await;
+                Ok(())
+            })
+        });
+    }
+
     /// Runs what the arguments of the process ask for.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -103,26 +153,38 @@ impl Suite {
         F: Fixture,
         Run: Future<Output = Result<()>> + Send,
     {
-        let name = format!("{}::{name}", member.fixture.name());
-        let ignored = member.missing.is_some() && self.without_store == WithoutStore::Ignore;
         let Member { fixture, missing } = member.clone();
-        let trial = Trial::test(name, move || match missing {
-            Some(missing) => Err(Failed::from(missing)),
-            None => run_to_end(case(fixture)),
+        let store = fixture.name();
+        self.push(store, name, missing, move || run_to_end(case(fixture)));
+    }
+
+    /// Where something is missing, the trial is not run: it fails if the store is required, and is
+    /// else ignored for the reason that stands in its name.
+    fn push(
+        &mut self,
+        store: &str,
+        name: &str,
+        missing: Option<String>,
+        run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        let name = format!("{store}::{name}");
+        self.trials.push(match missing {
+            None => Trial::test(name, run),
+            Some(missing) => {
+                let ignored = !self.required.includes(store);
+                let reason = if ignored { missing.clone() } else { String::new() };
+                let trial = Trial::test(name, || Err(Failed::from(missing)));
+                trial.with_kind(reason).with_ignored_flag(ignored)
+            }
         });
-        self.trials.push(trial.with_ignored_flag(ignored));
     }
 }
 
 impl Default for Suite {
     /// No case yet. Those of a store that is missing will be ignored, or fail where the environment
-    /// variable `CI` is set.
+    /// variable `EVENKEEL_TEST_REQUIRE` names the store or says `all`.
     fn default() -> Self {
-        let without_store = match std::env::var_os("CI") {
-            Some(_) => WithoutStore::Fail,
-            None => WithoutStore::Ignore,
-        };
-        Self { trials: Vec::new(), without_store }
+        Self { trials: Vec::new(), required: Required::by_environment() }
     }
 }
 
@@ -179,7 +241,7 @@ pub(crate) async fn open<F: Fixture>(fixture: &F, partitions: u32) -> Result<F::
     Ok(fixture.open(partitions, MAX_SKEW).await?.namespace(namespace))
 }
 
-fn run_to_end(case: impl Future<Output = Result<()>> + Send) -> Result<(), Failed> {
+fn run_to_end(case: impl Future<Output = Result<()>>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -219,27 +281,45 @@ mod tests {
         }
     }
 
-    fn conclude(without_store: WithoutStore) -> Conclusion {
-        let mut suite = Suite { trials: Vec::new(), without_store };
+    fn conclude(required: Required) -> Conclusion {
+        let mut suite = Suite { trials: Vec::new(), required };
         suite.conformance(Missing);
+        suite.own("missing", Err("no server".to_owned()), "panics", || async { unreachable!("no server") });
         let arguments = Arguments { quiet: true, logfile: Some("/dev/null".into()), ..Arguments::default() };
         libtest_mimic::run(&arguments, suite.trials)
     }
 
     #[test]
     fn the_cases_of_a_missing_store_are_ignored_or_fail_and_never_pass() {
-        let ignored = conclude(WithoutStore::Ignore);
+        let ignored = conclude(Required::Named(vec!["other".to_owned()]));
         assert!(ignored.num_ignored > 100);
         assert_eq!((ignored.num_passed, ignored.num_failed), (0, 0));
 
-        let failed = conclude(WithoutStore::Fail);
+        let failed = conclude(Required::Named(vec!["missing".to_owned()]));
         assert_eq!(failed.num_failed, ignored.num_ignored);
         assert_eq!((failed.num_passed, failed.num_ignored), (0, 0));
     }
 
     #[test]
+    fn the_reason_for_ignoring_a_case_stands_in_its_name() {
+        let mut suite = Suite { trials: Vec::new(), required: Required::Named(Vec::new()) };
+        suite.conformance(Missing);
+        assert!(suite.trials.iter().all(|trial| trial.kind() == "no server"));
+    }
+
+    #[test]
+    fn a_test_of_a_stores_own_passes_or_fails_where_its_server_is_there() {
+        let mut suite = Suite { trials: Vec::new(), required: Required::All };
+        suite.own("there", Ok(()), "passes", || async {});
+        suite.own("there", Ok(()), "fails", || async { panic!("it fails") });
+        let arguments = Arguments { quiet: true, logfile: Some("/dev/null".into()), ..Arguments::default() };
+        let conclusion = libtest_mimic::run(&arguments, suite.trials);
+        assert_eq!((conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored), (1, 1, 0));
+    }
+
+    #[test]
     fn every_case_has_a_name_of_its_own() {
-        let mut suite = Suite { trials: Vec::new(), without_store: WithoutStore::Ignore };
+        let mut suite = Suite { trials: Vec::new(), required: Required::All };
         suite.conformance(Missing);
         suite.idempotency(Missing);
         suite.projections(Missing);

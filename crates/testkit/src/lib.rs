@@ -1,10 +1,11 @@
 //! Proves that a store keeps evenkeel's contract, and makes trouble on purpose.
 //!
 //! - [`conformance!`] runs one case per sentence of the contract on a store, through both doors. A
-//!   store cannot leave a case out; where its server is missing, the cases are ignored locally and
-//!   fail in CI, but never pass.
+//!   store cannot leave a case out; where its server is missing, the cases are ignored, or fail if
+//!   `EVENKEEL_TEST_REQUIRE` is `all` or names the store, but never pass.
 //! - [`idempotency_suite!`] runs one case per promise of `evenkeel-idempotency` on a store.
 //! - [`projections_suite!`] does so for `evenkeel-projections`.
+//! - [`server_tests!`] runs a store's own tests under the same rule; [`services`] has the servers.
 //! - [`Chaos`] is a layer that fails calls, loses acknowledgements and kills the process at a
 //!   chosen call, all from a seed.
 //!
@@ -40,9 +41,10 @@ mod fixture; // how a store takes part
 mod harness; // running the cases
 mod idempotency; // what the capability does on every store
 mod projections; // what the capability does on every store
+pub mod services; // the servers that stores are tested on
 mod tested; // the store as a case sees it
 
 pub use chaos::{Chaos, ChaosStore};
 pub use door::{PassThrough, PassThroughStore, ViaTx};
-pub use fixture::{Fixture, Hints};
+pub use fixture::{Fixture, Hints, Latency};
 pub use harness::Suite;

@@ -5,6 +5,7 @@
 mod admin;
 mod answers;
 mod bench;
+mod chaos;
 mod claims;
 mod concurrency;
 mod endings;
@@ -50,6 +51,8 @@ impl Suite {
                     });
                 }
             }
+            let name = format!("idempotency::n{partitions}::chaos::every_key_takes_effect_once");
+            self.add(&member, &name, move |fixture| chaos::every_key_takes_effect_once(fixture, partitions));
         }
     }
 }

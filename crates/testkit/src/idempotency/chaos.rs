@@ -1,45 +1,58 @@
-//! Clients that retry, on processes that die, over a store that loses answers.
-
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use evenkeel_core::{Clock, ManualClock, MemoryStore, NewEvent, Read, Scan, Store, StoreExt};
+use evenkeel_core::{Clock, ManualClock, NewEvent, Read, Result, Scan, StoreExt, SystemClock, Transactional};
 use evenkeel_idempotency::{Idempotency, OnRunning, Operation, RunError, Scope, Status};
-use evenkeel_testkit::{Chaos, ChaosStore};
+
+use crate::chaos::{Chaos, ChaosStore};
+use crate::fixture::{Fixture, Latency};
+use crate::harness::open;
 
 /// Charged in a transaction; the last one only runs, so that its effects are nobody's business.
 const KEYS: [&str; 4] = ["a", "b", "c", "only run"];
 const CLIENTS: usize = 8;
 const PROCESSES: u32 = 6;
 
-#[test]
-fn every_key_takes_effect_once_whatever_fails_and_whoever_dies() {
-    let mut crashes = 0;
-    for seed in 0..2400 {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        crashes += runtime.block_on(Story::new(seed).play());
-    }
-    assert!(crashes > 2400, "the processes died {crashes} times only");
+/// Clients that retry, on processes that die, over a store that loses answers: once for each of the
+/// fixture's seeds.
+pub(super) async fn every_key_takes_effect_once<F: Fixture>(fixture: Arc<F>, partitions: u32) -> Result<()> {
+    let seeds = fixture.seeds();
+    let stories = tokio::task::spawn_blocking(move || {
+        // One thread, so that a seed is one story wherever the store allows it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a thread may have a runtime");
+        let story = async |seed| {
+            let database = open(&*fixture, partitions).await?;
+            Result::<u64>::Ok(Story::new(seed, database, fixture.latency()).play().await)
+        };
+        (0..seeds).map(|seed| runtime.block_on(story(seed))).sum::<Result<u64>>()
+    });
+    let died = stories.await.expect("a story that panics fails its case")?;
+    assert!(died >= seeds, "the processes died {died} times only");
+    Ok(())
 }
 
 /// One seed's world.
-struct Story {
+struct Story<S> {
     seed: u64,
-    database: MemoryStore,
+    database: S,
+    latency: Latency,
     clock: ManualClock,
     /// What each client was told.
     answers: Arc<Mutex<HashMap<usize, String>>>,
     runs: Arc<AtomicU32>,
 }
 
-impl Story {
-    fn new(seed: u64) -> Self {
-        let partitions = if seed.is_multiple_of(2) { 1 } else { 4 };
+impl<S: Transactional + Clone> Story<S> {
+    fn new(seed: u64, database: S, latency: Latency) -> Self {
         Self {
             seed,
-            database: MemoryStore::with_partitions(partitions).unwrap(),
+            database,
+            latency,
             clock: ManualClock::default(),
             answers: Arc::default(),
             runs: Arc::default(),
@@ -47,7 +60,7 @@ impl Story {
     }
 
     /// Plays to the end; returns how many processes died.
-    async fn play(self) -> usize {
+    async fn play(self) -> u64 {
         let mut died = 0;
         for process in 0..PROCESSES {
             let seed = self.seed * u64::from(PROCESSES) + u64::from(process);
@@ -63,7 +76,7 @@ impl Story {
             tokio::select! {
                 () = clients => break,
                 () = store.crashed() => died += 1,
-                () = tick(&self.clock) => unreachable!("the clock ticks on"),
+                () = tick(&self.clock, self.latency) => unreachable!("the clock ticks on"),
             }
             self.clock.advance(Duration::from_secs(20));
         }
@@ -72,7 +85,7 @@ impl Story {
     }
 
     /// All clients that have no answer yet, on one process, with its housekeeping.
-    async fn clients(&self, store: &ChaosStore<MemoryStore>, seed: u64) {
+    async fn clients(&self, store: &ChaosStore<S>, seed: u64) {
         let process = Idempotency::new(store.clone()).clock(self.clock.shared());
         let housekeeping = process.maintenance().every(Duration::from_secs(5)).run(std::future::pending());
         let waiting = (0..CLIENTS).filter(|client| !self.answers.lock().unwrap().contains_key(client));
@@ -86,10 +99,10 @@ impl Story {
     /// Asks until it is answered.
     fn client(
         &self,
-        process: Idempotency<ChaosStore<MemoryStore>>,
+        process: Idempotency<ChaosStore<S>>,
         client: usize,
         seed: u64,
-    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+    ) -> impl Future<Output = ()> + Send + 'static + use<S> {
         let (answers, runs, clock) = (Arc::clone(&self.answers), Arc::clone(&self.runs), self.clock.shared());
         let key = KEYS[client % KEYS.len()];
         let mut random = fastrand::Rng::with_seed(seed);
@@ -159,10 +172,14 @@ fn operation(key: &str) -> Operation {
         .expiration(Duration::ZERO)
 }
 
-/// Lets time pass while there is nothing to do, so that renewals and waits come about.
-async fn tick(clock: &ManualClock) {
+/// Lets time pass while there is nothing to do, so that renewals and waits come about. A lease that
+/// is renewed must outlive a call.
+async fn tick(clock: &ManualClock, latency: Latency) {
     loop {
         pause(10).await;
+        if latency == Latency::Real {
+            SystemClock::shared().sleep(Duration::from_millis(2)).await;
+        }
         clock.advance(Duration::from_millis(200));
     }
 }
