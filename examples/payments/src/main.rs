@@ -1,16 +1,20 @@
 //! A payment service whose charges happen once: evenkeel's idempotency in front of an axum handler,
-//! on one SQLite file. The README beside it tells the story with curl.
+//! on one SQLite file or any other store. The README beside it tells the story with curl.
 
-mod charges; // what is charged, and the table it is kept in
+mod charges; // what is charged, and where it is kept
 mod http; // the routes
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use evenkeel::core::{BoxError, Transactional};
 use evenkeel::idempotency::Idempotency;
+use evenkeel::pg::PgStore;
 use evenkeel::sqlite::SqliteStore;
 use tokio::net::TcpListener;
+
+use crate::charges::{Ledger, PgTable, Records, SqliteTable};
 
 /// A payment service whose charges happen once.
 #[derive(Debug, Parser)]
@@ -18,8 +22,8 @@ struct Options {
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// The database, made where it does not exist.
-    #[arg(long, default_value = "sqlite://payments.db")]
+    /// Where everything is kept: sqlite://..., pg://..., dynamo://..., redis://... or memory:.
+    #[arg(long, env = "EVENKEEL_STORE", default_value = "sqlite://payments.db")]
     store: String,
     /// How long a charge is safe from a retry after its server died, in milliseconds.
     #[arg(long, default_value_t = 5_000)]
@@ -27,10 +31,28 @@ struct Options {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), BoxError> {
     let options = Options::parse();
-    let store = SqliteStore::open(&options.store).await?;
-    let charges = charges::open(&options.store).await?;
+    let url = &options.store;
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        "sqlite" => serve(&options, SqliteStore::open(url).await?, SqliteTable::open(url).await?).await,
+        // sqlx knows the database by its long name.
+        "pg" => {
+            let table = PgTable::open(&url.replacen("pg:", "postgres:", 1)).await?;
+            serve(&options, PgStore::open(url).await?, table).await
+        }
+        _ => {
+            let store = evenkeel::open(url).await?;
+            serve(&options, store.clone(), Records(store)).await
+        }
+    }
+}
+
+async fn serve<S, L>(options: &Options, store: S, ledger: L) -> Result<(), BoxError>
+where
+    S: Transactional<Conn = L::Conn> + Clone,
+    L: Ledger,
+{
     let idempotency = Idempotency::new(store).lease(Duration::from_millis(options.lease_ms));
     let maintenance = tokio::spawn(idempotency.maintenance().run(interrupted()));
 
@@ -39,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on http://{address}, charges are kept in {}\n", options.store);
     println!("{}", things_to_try(address));
 
-    axum::serve(listener, http::router(idempotency, charges)).with_graceful_shutdown(interrupted()).await?;
+    axum::serve(listener, http::router(idempotency, ledger)).with_graceful_shutdown(interrupted()).await?;
     maintenance.await?;
     Ok(())
 }

@@ -1,0 +1,11 @@
+//! What the store does beyond the contract, on an emulator in this process; what emulators do not do,
+//! an HTTP client makes up.
+
+mod door2;
+mod emulator;
+mod leaks;
+mod meddler;
+mod outages;
+mod requests;
+mod shop;
+mod table;

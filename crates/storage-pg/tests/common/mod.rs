@@ -1,0 +1,106 @@
+//! What the tests of this crate share.
+#![allow(dead_code, reason = "each test target uses a part")]
+
+use std::time::Duration;
+
+use evenkeel_core::{
+    Batch, Clock, Expect, Key, NewEvent, Partition, Read, Store, StoreExt, SystemClock, Timestamp,
+};
+use evenkeel_storage_pg::{PgConfig, PgStore};
+use evenkeel_testkit::services;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+/// A schema of its own on a server.
+pub(crate) struct Home {
+    pub(crate) url: String,
+    pub(crate) schema: String,
+}
+
+impl Home {
+    /// On the server of the test run.
+    pub(crate) fn shared() -> Self {
+        Self::on(services::pg_url().unwrap())
+    }
+
+    pub(crate) fn on(url: String) -> Self {
+        Self { url, schema: format!("t_{}", Uuid::new_v4().simple()) }
+    }
+
+    pub(crate) fn config(&self) -> PgConfig {
+        PgConfig::new(&self.url).unwrap().schema(&self.schema).unwrap().connections(4).transactions(4)
+    }
+
+    pub(crate) async fn open(&self) -> PgStore {
+        self.config().open().await.unwrap()
+    }
+
+    /// A connection that has nothing to do with a store.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+
+    /// Runs SQL in which `evenkeel.` stands for the schema.
+    pub(crate) async fn run(&self, sql: &str) {
+        let sql = AssertSqlSafe(self.sql(sql));
+        sqlx::raw_sql(sql).execute(&mut self.connect().await).await.unwrap();
+    }
+
+    /// The number that such SQL answers with.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(self.sql(sql));
+        sqlx::query_scalar(sql).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        sql.replace("evenkeel.", &format!("{}.", self.schema))
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+pub(crate) fn key(id: &str) -> Key {
+    Key::new("test.record", "group", id)
+}
+
+pub(crate) fn partition(store: &PgStore) -> Partition {
+    store.partition_of("here")
+}
+
+pub(crate) fn batch(store: &PgStore) -> Batch {
+    Batch::new(partition(store), now())
+}
+
+/// A batch that creates one record.
+pub(crate) fn claim(store: &PgStore, id: &str) -> Batch {
+    let mut batch = batch(store);
+    batch.put(key(id), "mine", Expect::Absent);
+    batch
+}
+
+/// A batch that appends one event.
+pub(crate) fn append(store: &PgStore, stream: &str) -> Batch {
+    let mut batch = batch(store);
+    batch.append_any(stream, [NewEvent::new("Happened", "{}", now())]);
+    batch
+}
+
+pub(crate) async fn exists(store: &PgStore, id: &str) -> bool {
+    store.get(&partition(store), now(), &[key(id)]).await.unwrap()[0].is_some()
+}
+
+pub(crate) async fn head(store: &PgStore) -> u64 {
+    store.read(&partition(store), Read::partition(0, 1)).await.unwrap().head
+}
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let clock = SystemClock::shared();
+    let deadline = clock.now() + Duration::from_secs(30);
+    while !is_so().await {
+        assert!(clock.now() < deadline, "waited for too long until {what}");
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Projections keep their promises on this store, directly and through a proxy.
+
+mod fixture;
+
+use fixture::{Pg, PgBouncer};
+
+evenkeel_testkit::projections_suite!(Pg, PgBouncer);

@@ -1,0 +1,7 @@
+//! Projections keep their promises on this store, on one server and on a cluster.
+
+mod fixture;
+
+use fixture::{Cluster, Single};
+
+evenkeel_testkit::projections_suite!(Single, Cluster);
