@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Committed};
@@ -145,7 +147,7 @@ impl<C: CommitFold> Shared<C> {
     }
 
     async fn commit(&self, at: &Partition, batches: &[Batch]) -> Vec<Result<Committed>> {
-        match self.committer.commit_fold(at, batches).await {
+        match self.commit_fold(at, batches).await {
             Ok(verdicts) => verdicts,
             Err(error) if batches.len() == 1 => vec![Err(error)],
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown) => {
@@ -154,12 +156,19 @@ impl<C: CommitFold> Shared<C> {
             Err(_) => {
                 let mut verdicts = Vec::with_capacity(batches.len());
                 for batch in batches {
-                    let alone = self.committer.commit_fold(at, std::slice::from_ref(batch)).await;
+                    let alone = self.commit_fold(at, std::slice::from_ref(batch)).await;
                     verdicts.push(alone.and_then(|mut verdicts| verdicts.pop().expect(A_VERDICT_EACH)));
                 }
                 verdicts
             }
         }
+    }
+
+    /// A committer that panics must not keep those who come after waiting.
+    async fn commit_fold(&self, at: &Partition, batches: &[Batch]) -> Result<Vec<Result<Committed>>> {
+        let fold = AssertUnwindSafe(self.committer.commit_fold(at, batches)).catch_unwind();
+        let panicked = |_| Err(Error::new(ErrorKind::OutcomeUnknown, "the commit panicked"));
+        fold.await.unwrap_or_else(panicked)
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Partition, Lane>> {
@@ -204,6 +213,7 @@ mod tests {
         async fn commit_fold(&self, _at: &Partition, batches: &[Batch]) -> Result<Vec<Result<Committed>>> {
             self.permits.acquire().await.expect("the permits stay open").forget();
             self.sizes.lock().unwrap().push(batches.len());
+            assert!(batches[0].ops().len() < 2, "as told");
             if let (Some(kind), 2..) = (self.fails, batches.len()) {
                 return Err(Error::new(kind, "as told"));
             }
@@ -285,6 +295,16 @@ mod tests {
             assert_eq!(kinds, [None, Some(kind), Some(kind)]);
             assert_eq!(*folding.committer().sizes.lock().unwrap(), [1, 2]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_committer_that_panics_keeps_nobody_waiting() {
+        let folding = folding(1, None);
+        let mut panics = put("a", "1");
+        panics.check(Key::new("space", "group", "b"), Expect::Absent);
+        let verdicts = commit_all(&folding, vec![panics, put("a", "1")]).await;
+        let kinds: Vec<_> = verdicts.into_iter().map(|verdict| verdict.err().map(|e| e.kind())).collect();
+        assert_eq!(kinds, [Some(ErrorKind::OutcomeUnknown), None]);
     }
 
     #[tokio::test]

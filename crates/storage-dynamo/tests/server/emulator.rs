@@ -24,7 +24,11 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     pub(crate) fn start() -> Self {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        // Below the ports that connections are given: nobody takes it while the emulator is stopped.
+        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+        let address =
+            std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..30_000))));
+        let address = address.take(1000).find(is_free).expect("one of a thousand ports is free");
         let mut emulator = Self { database: Database::memory().unwrap(), address, runtime: None };
         emulator.go_on();
         emulator
