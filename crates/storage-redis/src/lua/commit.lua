@@ -40,6 +40,27 @@ local function commit(at, stop)
   return true
 end
 
+-- Brings the indexes of the groups up to date.
+local function index()
+  for index, ids in pairs(indexed) do
+    local joining, leaving = {}, {}
+    for id, is_member in pairs(ids) do
+      if is_member then
+        joining[#joining + 1], joining[#joining + 2] = 0, id
+      else
+        leaving[#leaving + 1] = id
+      end
+    end
+    -- No more than fit on Lua's stack at a time.
+    for first = 1, #joining, 1000 do
+      redis.call('ZADD', index, unpack(joining, first, math.min(first + 999, #joining)))
+    end
+    for first = 1, #leaving, 1000 do
+      redis.call('ZREM', index, unpack(leaving, first, math.min(first + 999, #leaving)))
+    end
+  end
+end
+
 local hints, verdicts = {}, {}
 local at = 5
 for place = 1, tonumber(ARGV[4]) do
@@ -66,5 +87,12 @@ for place = 1, tonumber(ARGV[4]) do
   at = stop
 end
 
+local done, problem = pcall(index)
+if not done then
+  local message = type(problem) == 'table' and problem.err or tostring(problem)
+  for place, verdict in ipairs(verdicts) do
+    if verdict == 1 or verdict[1] == 1 then verdicts[place] = { 4, message } end
+  end
+end
 if #hints > 0 then redis.call('SPUBLISH', ARGV[2], ARGV[3] .. table.concat(hints)) end
 return verdicts

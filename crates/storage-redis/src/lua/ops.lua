@@ -44,10 +44,23 @@ function judge.put(op, at)
   return 5, as_expected(ARGV[at + 3], record), record
 end
 
+-- Which ids join (true) or leave (false) the index of their group. Nothing here reads an index, so
+-- that all of them go into it at the end of the call.
+local indexed = {}
+
+local function set_indexed(index, id, is_member)
+  local ids = indexed[index]
+  if not ids then
+    ids = {}
+    indexed[index] = ids
+  end
+  ids[id] = is_member
+end
+
 function apply.put(op, at)
   local records, id, record, before = key_at(at + 1), ARGV[at + 2], ARGV[at + 4], batch.before[op]
   redis.call('HSET', records, id, record)
-  if not before then redis.call('ZADD', key_after(at + 1, 1), 0, id) end
+  if not before then set_indexed(key_after(at + 1, 1), id, true) end
   local expires_at = expiry(record)
   if expires_at then
     redis.call('ZADD', expiries, score(expires_at), string.sub(records, prefix) .. '\0' .. id)
@@ -59,7 +72,8 @@ end
 function apply.delete(op, at)
   local before = batch.before[op]
   if before then
-    remove_record(expiries, key_at(at + 1), key_after(at + 1, 1), prefix, ARGV[at + 2], before)
+    remove_record(expiries, key_at(at + 1), prefix, ARGV[at + 2], before)
+    set_indexed(key_after(at + 1, 1), ARGV[at + 2], false)
   end
 end
 

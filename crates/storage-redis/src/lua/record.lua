@@ -9,10 +9,9 @@ local function is_live(record, now)
   return record and (not expires_at or earlier(now, expires_at))
 end
 
--- Removes a record from its group, the group's index, and the expiry index.
-local function remove_record(expiries, records, index, prefix, id, record)
+-- Removes a record from its group and the expiry index.
+local function remove_record(expiries, records, prefix, id, record)
   redis.call('HDEL', records, id)
-  redis.call('ZREM', index, id)
   if expiry(record) then
     redis.call('ZREM', expiries, string.sub(records, prefix) .. '\0' .. id)
   end

@@ -9,7 +9,8 @@ for place = 3, #ARGV do
   local id, records, index = ARGV[place], KEYS[2 * place - 4], KEYS[2 * place - 3]
   local record = redis.call('HGET', records, id)
   if record and expiry(record) and earlier(expiry(record), instant) then
-    remove_record(KEYS[1], records, index, prefix, id, record)
+    remove_record(KEYS[1], records, prefix, id, record)
+    redis.call('ZREM', index, id)
     swept = swept + 1
   end
 end
