@@ -1,17 +1,23 @@
 //! Measures evenkeel beside the physical limit, in the same run: `cargo run --release -p
 //! evenkeel-bench -- --help`.
 
-mod idempotency; // the suite
+mod calls; // evenkeel doing it
+mod layer; // what the HTTP layer adds
+mod limit; // the same by hand
 mod measure; // rates and latencies
-mod plain_sql; // the limit: the same work by hand
 mod report; // the table and the JSON
+mod server; // what it is done on
+mod work; // what is done
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::report::Report;
+use crate::measure::{Load, beside};
+use crate::report::{Report, Row};
+use crate::server::{Server, StoreName};
+use crate::work::Work;
 
 /// Measures evenkeel beside the physical limit, in the same run.
 ///
@@ -20,12 +26,18 @@ use crate::report::Report;
 struct Options {
     #[command(subcommand)]
     suite: Suite,
-    /// How long each run of a cell takes.
+    /// How long each run of a cell takes; pgbench counts in whole seconds.
     #[arg(long, global = true, default_value_t = 3.0)]
     seconds: f64,
     /// Which stores to measure.
     #[arg(long, global = true, value_delimiter = ',', default_values = ["memory", "sqlite"])]
     stores: Vec<StoreName>,
+    /// How many call at once.
+    #[arg(long, global = true, value_delimiter = ',', default_values = ["1", "16", "64"])]
+    callers: Vec<usize>,
+    /// Only the cases whose names contain this.
+    #[arg(long, global = true, default_value = "")]
+    only: String,
     /// Writes one JSON object a row to this file.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
@@ -35,12 +47,8 @@ struct Options {
 enum Suite {
     /// Fresh calls and replays per second, and the latency that the HTTP layer adds.
     Idempotency,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreName {
-    Memory,
-    Sqlite,
+    /// What the store contract does per second: records, events, jobs.
+    Store,
 }
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -48,14 +56,63 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let seconds = Duration::try_from_secs_f64(options.seconds)?;
+    let duration = Duration::try_from_secs_f64(options.seconds)?;
     let mut report = Report::default();
-    match options.suite {
-        Suite::Idempotency => idempotency::run(&options.stores, seconds, &mut report).await?,
+    // First, so that latencies are those of a process that has just started.
+    let has_layer = matches!(options.suite, Suite::Idempotency) && layer::CASE.contains(&options.only);
+    if has_layer && options.stores.contains(&StoreName::Memory) {
+        layer::run(duration, &mut report).await?;
+    }
+    for &store in &options.stores {
+        let server = Server::start(store).await?;
+        eprintln!("{store}: {}", server.conditions());
+        for &callers in &options.callers {
+            for &work in options.suite.works() {
+                let case = work.to_string();
+                if !case.contains(&options.only) {
+                    continue;
+                }
+                let load = Load { callers, duration };
+                let (value, limit) = beside(|| server.rate(work, load), || server.limit(work, load)).await?;
+                report.add(Row {
+                    suite: options.suite.name(),
+                    case,
+                    store,
+                    callers,
+                    unit: work.unit(),
+                    value,
+                    limit,
+                    ratio: limit.map(|limit| value / limit),
+                });
+            }
+        }
     }
     println!("\n{report}");
     if let Some(path) = options.json {
         std::fs::write(path, report.json()?)?;
     }
     Ok(())
+}
+
+impl Suite {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Idempotency => "idempotency",
+            Self::Store => "store",
+        }
+    }
+
+    const fn works(self) -> &'static [Work] {
+        match self {
+            Self::Idempotency => &[Work::Fresh, Work::FreshWithRow, Work::Replay],
+            Self::Store => &[
+                Work::Put,
+                Work::ClaimAndFinish,
+                Work::Append(1),
+                Work::Append(10),
+                Work::Append(100),
+                Work::PushLeaseAck,
+            ],
+        }
+    }
 }

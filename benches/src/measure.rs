@@ -7,32 +7,39 @@ use tokio::task::JoinHandle;
 use crate::Result;
 
 /// How often a cell and its limit are run, in turn.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 
-/// Runs a cell and its limit in turn; the median of each.
+/// How hard a cell is worked, and for how long each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) callers: usize,
+    pub(crate) duration: Duration,
+}
+
+/// One call of one caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) caller: usize,
+    /// Its number among all callers' calls.
+    pub(crate) nth: u64,
+}
+
+/// Runs a cell and its limit in turn; the median of each, as far as there is a limit.
 pub(crate) async fn beside<A, B>(
     mut cell: impl FnMut() -> A,
     mut limit: impl FnMut() -> B,
-) -> Result<(f64, f64)>
+) -> Result<(f64, Option<f64>)>
 where
     A: Future<Output = Result<f64>>,
-    B: Future<Output = Result<f64>>,
+    B: Future<Output = Result<Option<f64>>>,
 {
     let (mut cells, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         cells.push(cell().await?);
-        limits.push(limit().await?);
+        limits.extend(limit().await?);
     }
-    Ok((median(cells), median(limits)))
-}
-
-/// Runs a cell that has no limit; the median.
-pub(crate) async fn alone<A: Future<Output = Result<f64>>>(mut cell: impl FnMut() -> A) -> Result<f64> {
-    let mut cells = Vec::new();
-    for _ in 0..ROUNDS {
-        cells.push(cell().await?);
-    }
-    Ok(median(cells))
+    let limit = (!limits.is_empty()).then(|| median(limits));
+    Ok((median(cells), limit))
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
@@ -40,21 +47,22 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Calls per second of `callers` tasks that call one after the other for `duration`.
-pub(crate) async fn rate<F, A>(callers: usize, duration: Duration, call: F) -> Result<f64>
+/// Calls per second of tasks that each call again as soon as they are answered.
+pub(crate) async fn rate<F, A>(load: Load, call: F) -> Result<f64>
 where
-    F: Fn(u64) -> A + Send + Sync + 'static,
+    F: Fn(Turn) -> A + Send + Sync + 'static,
     A: Future<Output = Result<()>> + Send,
 {
     let call = Arc::new(call);
     let calls = Arc::new(AtomicU64::new(0));
     let began = now();
-    let tasks: Vec<JoinHandle<Result<()>>> = (0..callers)
-        .map(|_| {
+    let tasks: Vec<JoinHandle<Result<()>>> = (0..load.callers)
+        .map(|caller| {
             let (call, calls) = (Arc::clone(&call), Arc::clone(&calls));
             tokio::spawn(async move {
-                while now().duration_since(began) < duration {
-                    call(calls.fetch_add(1, Ordering::Relaxed)).await?;
+                while now().duration_since(began) < load.duration {
+                    let nth = calls.fetch_add(1, Ordering::Relaxed);
+                    call(Turn { caller, nth }).await?;
                 }
                 Ok(())
             })
@@ -63,7 +71,6 @@ where
     for task in tasks {
         task.await??;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a count of calls is far below 2^53")]
     let calls = calls.load(Ordering::Relaxed) as f64;
     Ok(calls / began.elapsed().as_secs_f64())
 }

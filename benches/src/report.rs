@@ -3,6 +3,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::Result;
+use crate::server::StoreName;
 
 /// The rows of a run.
 #[derive(Debug, Default)]
@@ -14,8 +15,8 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) suite: &'static str,
-    pub(crate) case: &'static str,
-    pub(crate) store: &'static str,
+    pub(crate) case: String,
+    pub(crate) store: StoreName,
     pub(crate) callers: usize,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
