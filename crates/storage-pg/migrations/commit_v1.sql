@@ -11,7 +11,9 @@
 -- append. Leasing and sweeping pass over locked rows instead of waiting.
 --
 -- The batches come in waves: within one, no two name the same record, stream or job, so that a wave
--- is judged and written as a set. Arrays with the same first letter belong together, one place an
+-- is judged and written as a set. A round judges every wave that is left, and writes the first that
+-- has anything to write; those behind it are judged anew in the next round. So it takes one round
+-- where no two batches name the same thing, and also where all those who do so fail. Arrays with the same first letter belong together, one place an
 -- operation, wave after wave; `_batch` says whose it is and `_op` where in that batch it stands.
 --
 -- Plans are made once in a session, when the tables may still be empty, and then have to do. So each
@@ -22,7 +24,9 @@
 --   'applied'   something that it names bears the batch's id: the batch was sent again
 --   'fails'     its expectation does not hold; the row says what stood there
 --   'appended'  its events were written, from `stream_version` and `position` on
--- A batch of which no operation failed or was applied before is committed.
+--   'holds'     (about the whole batch) what an earlier round said of it is void
+-- What a later round says of a batch replaces what earlier rounds said. A batch of which no operation
+-- failed or was applied before is committed.
 CREATE FUNCTION evenkeel.commit_v1(
     of_part text,
     of_store uuid,       -- which store this must be, where the connection is not the store's own
@@ -43,7 +47,7 @@ CREATE FUNCTION evenkeel.commit_v1(
     -- jobs pushed
     p_batch integer[], p_queue text[], p_id text[], p_due bigint[], p_payload bytea[], p_sooner boolean[]
 ) RETURNS TABLE (
-    batch integer, op integer, verdict text,
+    round integer, batch integer, op integer, verdict text,
     value bytea, version uuid, expires_at bigint,
     stream_version bigint, "position" bigint,
     due bigint, attempt integer, leased_until bigint,
@@ -56,6 +60,9 @@ DECLARE
     wave integer := 0;
     waves integer := coalesce((SELECT max(w) FROM unnest(b_wave) w), 0);
     refused boolean[] := array_fill(false, ARRAY[cardinality(b_id)]);
+    was_refused boolean[];
+    -- By wave: how many of its batches are to be written.
+    holding integer[];
     nth integer;
     -- By place in the arrays of streams: how many events the stream had, and how far beyond the end of
     -- the log the first new one goes.
@@ -65,7 +72,7 @@ DECLARE
     log_ended bigint;
     -- Which events belong to the appends of the wave.
     first_event integer;
-    last_event integer := 0;
+    last_event integer;
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'a stricter isolation than READ COMMITTED judges a stale snapshot' USING ERRCODE = 'EK001';
@@ -81,8 +88,19 @@ BEGIN
         PERFORM pg_advisory_xact_lock(1702259538, l) FROM unnest(locks) l;
     END IF;
 
+    IF cardinality(j_batch) > 0 THEN
+        PERFORM FROM unnest(j_queue, j_id) AS o (queue, id)
+        CROSS JOIN LATERAL (
+            SELECT FROM evenkeel.job j
+            WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
+        ) j;
+    END IF;
+
+    round := 0;
     WHILE wave < waves LOOP
-        wave := wave + 1;
+        round := round + 1;
+        was_refused := refused;
+        refused := array_fill(false, ARRAY[cardinality(b_id)]);
 
         -- Judge.
 
@@ -102,7 +120,7 @@ BEGIN
                     o.does = 'put' AND r.version IS NOT DISTINCT FROM b_id[o.batch] AS own,
                     r.version IS NOT NULL AND coalesce(r.expires_at > b_now[o.batch], true) AS live
                 ) l
-                WHERE b_wave[o.batch] = wave AND (l.own OR NOT CASE o.expect
+                WHERE b_wave[o.batch] > wave AND (l.own OR NOT CASE o.expect
                     WHEN 'any' THEN true
                     WHEN 'absent' THEN NOT l.live
                     WHEN 'present' THEN l.live
@@ -117,7 +135,6 @@ BEGIN
         END IF;
 
         IF cardinality(s_batch) > 0 THEN
-            first_event := last_event + 1;
             FOR nth, batch, op, verdict, stream_version, position IN
                 SELECT o.nth, o.batch, o.op,
                     CASE WHEN e.batch = b_id[o.batch] THEN 'applied' WHEN NOT l.holds THEN 'fails' END,
@@ -142,10 +159,9 @@ BEGIN
                     WHEN 'exists' THEN h.had > 0
                     ELSE h.had = o.first - 1
                 END AS holds) l
-                WHERE b_wave[o.batch] = wave AND o.does <> 'trim'
+                WHERE b_wave[o.batch] > wave AND o.does <> 'trim'
                 ORDER BY o.nth
             LOOP
-                last_event := last_event + s_count[nth];
                 IF verdict IS NULL THEN
                     stream_had[nth] := stream_version;
                 ELSE
@@ -157,12 +173,6 @@ BEGIN
         END IF;
 
         IF cardinality(j_batch) > 0 THEN
-            PERFORM FROM unnest(j_batch, j_queue, j_id) AS o (batch, queue, id)
-                CROSS JOIN LATERAL (
-                    SELECT FROM evenkeel.job j
-                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
-                ) j
-                WHERE b_wave[o.batch] = wave;
             FOR batch, op, verdict, value, version, due, attempt, leased_until,
                 pending_due, pending_payload, pending_sooner IN
                 SELECT DISTINCT ON (o.batch) o.batch, o.op, 'fails', j.payload, j.token, j.due, j.attempt,
@@ -173,7 +183,7 @@ BEGIN
                     SELECT * FROM evenkeel.job j
                     WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
                 ) j ON true
-                WHERE b_wave[o.batch] = wave AND o.does <> 'cancel' AND j.token IS DISTINCT FROM o.token
+                WHERE b_wave[o.batch] > wave AND o.does <> 'cancel' AND j.token IS DISTINCT FROM o.token
                 ORDER BY o.batch, o.op
             LOOP
                 refused[batch] := true;
@@ -183,7 +193,22 @@ BEGIN
             pending_due := NULL; pending_payload := NULL; pending_sooner := NULL;
         END IF;
 
-        CONTINUE WHEN false <> ALL (refused);
+        holding := array_fill(0, ARRAY[waves]);
+        verdict := 'holds'; op := NULL;
+        FOR nth IN 1 .. cardinality(b_id) LOOP
+            IF b_wave[nth] > wave AND NOT refused[nth] THEN
+                holding[b_wave[nth]] := holding[b_wave[nth]] + 1;
+                IF was_refused[nth] THEN
+                    batch := nth;
+                    RETURN NEXT;
+                END IF;
+            END IF;
+        END LOOP;
+        LOOP
+            wave := wave + 1;
+            EXIT WHEN wave = waves OR holding[wave] > 0;
+        END LOOP;
+        CONTINUE WHEN holding[wave] = 0;
 
         -- Write.
 
@@ -271,12 +296,19 @@ BEGIN
         END IF;
         IF 'append' = ANY (s_does) THEN
             appending := 0;
+            first_event := NULL;
+            last_event := 0;
             goes_to := array_fill(NULL::bigint, ARRAY[cardinality(s_batch)]);
             FOR nth IN 1 .. cardinality(s_batch) LOOP
-                IF s_does[nth] = 'append' AND b_wave[s_batch[nth]] = wave AND NOT refused[s_batch[nth]] THEN
-                    goes_to[nth] := appending + 1;
-                    appending := appending + s_count[nth];
+                EXIT WHEN b_wave[s_batch[nth]] > wave;
+                IF b_wave[s_batch[nth]] = wave THEN
+                    first_event := coalesce(first_event, last_event + 1);
+                    IF s_does[nth] = 'append' AND NOT refused[s_batch[nth]] THEN
+                        goes_to[nth] := appending + 1;
+                        appending := appending + s_count[nth];
+                    END IF;
                 END IF;
+                last_event := last_event + s_count[nth];
             END LOOP;
             CONTINUE WHEN appending = 0;
 

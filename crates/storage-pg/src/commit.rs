@@ -54,6 +54,8 @@ pub(crate) async fn apply_on(
 /// What the rows of the answer say about one batch.
 #[derive(Default)]
 struct Answer {
+    /// In which round; a later one replaces what earlier ones said.
+    round: i32,
     was_applied: bool,
     appended: Vec<Appended>,
     failing: Option<Conflict>,
@@ -64,13 +66,23 @@ fn verdicts(batches: &[Batch], rows: &[PgRow]) -> Result<Vec<Result<Committed>>>
     answers.resize_with(batches.len(), Answer::default);
     for row in rows {
         // Both count from 1.
-        let (batch, op) = (place(row, "batch")?, place(row, "op")?);
-        let (Some(answer), Some(what)) =
-            (answers.get_mut(batch), batches.get(batch).and_then(|batch| batch.ops().get(op)))
-        else {
+        let batch = place(row, "batch")?;
+        let (Some(answer), Some(batch)) = (answers.get_mut(batch), batches.get(batch)) else {
+            return Err(unexpected("about a batch that was not asked for"));
+        };
+        let round = column(row, "round")?;
+        if round > answer.round {
+            *answer = Answer { round, ..Answer::default() };
+        }
+        let verdict = column(row, "verdict")?;
+        if verdict == "holds" {
+            continue;
+        }
+        let op = place(row, "op")?;
+        let Some(what) = batch.ops().get(op) else {
             return Err(unexpected("about an operation that was not asked for"));
         };
-        match column(row, "verdict")? {
+        match verdict {
             "appended" => answer.appended.extend(appended(what, row)?),
             "applied" => {
                 answer.was_applied = true;

@@ -36,10 +36,14 @@ pub(crate) struct Shared {
     folding: Folding<Committer>,
 }
 
-/// How much goes into one call of the commit function. With one fold under way, what arrives
-/// meanwhile gathers for the next, and no two of a process wait for each other's locks.
-const FOLD: FoldLimits =
-    FoldLimits { batches: 128, units: 2_000, bytes: 512_000, in_flight: NonZeroUsize::MIN };
+/// How much goes into one call of the commit function. Two of a partition may be under way: one is
+/// judged and written while the other waits for the disk.
+const FOLD: FoldLimits = FoldLimits {
+    batches: 128,
+    units: 2_000,
+    bytes: 512_000,
+    in_flight: NonZeroUsize::new(2).expect("two is not zero"),
+};
 
 impl PgStore {
     /// Opens the store at a URL with the defaults of [`PgConfig`].

@@ -1,0 +1,171 @@
+//! A fold means what its batches mean one after another.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Home, key, partition};
+use evenkeel_core::{
+    Batch, Committed, Conflict, Error, Expect, ExpectStream, Jobs, Lease, MemoryStore, Merge, NewEvent, Read,
+    Store, Timestamp, Token, Version, partition_index,
+};
+use evenkeel_storage_pg::PgStore;
+use evenkeel_testkit::services;
+use fastrand::Rng;
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+evenkeel_testkit::server_tests! {
+    "pg", services::pg_url => [a_fold_means_what_its_batches_mean_one_after_another],
+}
+
+/// The first of the two numbers of a partition's lock.
+const PARTITION_LOCKS: i32 = 1_702_259_537;
+
+/// How many calls a store has under way in a partition.
+const IN_FLIGHT: i64 = 2;
+
+const START: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
+
+fn any_of<T: Copy>(random: &mut Rng, these: &[T]) -> T {
+    these[random.usize(..these.len())]
+}
+
+/// A batch about a few records, streams and jobs, so that many batches name the same.
+fn random_batch(store: &PgStore, random: &mut Rng, before: &[Batch], tokens: &[Token]) -> Batch {
+    if let (true, Some(again)) = (random.u8(..8) == 0, random.choice(before)) {
+        return again.clone();
+    }
+    let now = START + Duration::from_secs(random.u64(..4));
+    let mut batch = Batch::new(partition(store), now);
+    let expect = |random: &mut Rng| {
+        let version = random.choice(before).map_or(Version(Uuid::nil()), Batch::version);
+        any_of(random, &[Expect::Any, Expect::Any, Expect::Absent, Expect::Present, Expect::Version(version)])
+    };
+    for id in ["a", "b", "c"] {
+        let expected = expect(random);
+        match random.u8(..6) {
+            0 => batch.put(key(id), format!("{now} {id}"), expected),
+            1 => batch.put_until(key(id), "", expected, START + Duration::from_secs(2)),
+            2 => batch.delete(key(id), expected),
+            3 => batch.check(key(id), expected),
+            _ => &mut batch,
+        };
+    }
+    for stream in ["s", "t"] {
+        let expected = match random.u8(..8) {
+            0 => ExpectStream::NoStream,
+            1 => ExpectStream::Exists,
+            2 => ExpectStream::Version(random.u64(..6)),
+            _ => ExpectStream::Any,
+        };
+        match random.u8(..6) {
+            0 | 1 => {
+                let events = (0..random.u8(..4)).map(|n| NewEvent::new("Happened", vec![n], now));
+                batch.append(stream, expected, events.collect::<Vec<_>>())
+            }
+            2 => batch.trim(stream, random.u64(..4)),
+            _ => &mut batch,
+        };
+    }
+    for (id, &token) in ["x", "y", "z"].into_iter().zip(tokens) {
+        let token = if random.u8(..6) == 0 { Token::fresh() } else { token };
+        let at = now + Duration::from_secs(random.u64(..9));
+        let merge = any_of(random, &[Merge::Keep, Merge::Sooner]);
+        match random.u8(..12) {
+            0..3 => batch.push("queue", id, at, format!("{at}"), merge),
+            3 => batch.ack("queue", id, token),
+            4 => batch.retry("queue", id, token, at),
+            5 => batch.extend("queue", id, token, at),
+            6 => batch.cancel("queue", id),
+            _ => &mut batch,
+        };
+    }
+    batch
+}
+
+/// A verdict without what differs by the store: what the error says in words.
+fn verdict(answer: Result<Committed, Error>) -> Result<Committed, Box<Conflict>> {
+    answer.map_err(|error| Box::new(error.into_conflict().expect("every batch is valid")))
+}
+
+/// Has both stores lease the same jobs with the same tokens.
+async fn lease_all(home: &Home, store: &PgStore, memory: &MemoryStore) -> Vec<Token> {
+    let at = partition(store);
+    let mut push = Batch::new(at.clone(), START);
+    for id in ["x", "y", "z"] {
+        push.push("queue", id, START, "first", Merge::Keep);
+    }
+    store.commit(push.clone()).await.unwrap();
+    memory.commit(push).await.unwrap();
+    let want = Lease { queue: "queue".into(), max: 3, hold_for: Duration::from_secs(60), now: START };
+    store.lease(&at, want.clone()).await.unwrap();
+    let leased = memory.lease(&at, want).await.unwrap().jobs;
+    for job in &leased {
+        home.run(&format!("UPDATE evenkeel.job SET token = '{}' WHERE id = '{}'", job.token.0, job.id)).await;
+    }
+    leased.into_iter().map(|job| job.token).collect()
+}
+
+async fn a_fold_means_what_its_batches_mean_one_after_another() {
+    for seed in 0..12 {
+        let home = Home::shared();
+        let store = home.config().unchecked_clock().open().await.unwrap();
+        one_fold(&home, &store, seed).await;
+    }
+}
+
+async fn one_fold(home: &Home, store: &PgStore, seed: u64) {
+    let memory = MemoryStore::new();
+    let random = &mut Rng::with_seed(seed);
+    let at = partition(store);
+    let tokens = lease_all(home, store, &memory).await;
+
+    let mut batches: Vec<Batch> = Vec::new();
+    for _ in 0..60 {
+        let batch = random_batch(store, random, &batches, &tokens);
+        batches.push(batch);
+    }
+
+    // While the partition is locked, the calls under way wait, and all others gather behind them.
+    let mut gate = home.connect().await;
+    let lock = i32::from_ne_bytes(partition_index(&at.to_string(), u32::MAX).to_ne_bytes());
+    run(&mut gate, &format!("SELECT pg_advisory_lock({PARTITION_LOCKS}, {lock})")).await;
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{}%commit_v1%'",
+        home.schema
+    );
+    let mut fillers = Vec::new();
+    for n in 1..=IN_FLIGHT {
+        let mut filler = Batch::new(at.clone(), START);
+        filler.put(key(&format!("filler {n}")), "", Expect::Any);
+        let store = store.clone();
+        fillers.push(tokio::spawn(async move { store.commit(filler).await.unwrap() }));
+        common::until("the call waits", async || home.number(&waiting).await == n).await;
+    }
+    let mut commits: Vec<_> = batches.iter().map(|batch| store.commit(batch.clone())).collect();
+    for commit in &mut commits {
+        assert!(commit.now_or_never().is_none());
+    }
+    run(&mut gate, &format!("SELECT pg_advisory_unlock({PARTITION_LOCKS}, {lock})")).await;
+    for filler in fillers {
+        filler.await.unwrap();
+    }
+
+    for (nth, (batch, commit)) in batches.iter().zip(commits).enumerate() {
+        let expected = verdict(memory.commit(batch.clone()).await);
+        let found = verdict(commit.await);
+        assert_eq!(found, expected, "seed {seed}, batch {nth}: {batch:?}");
+    }
+    let keys = ["a", "b", "c"].map(key);
+    assert_eq!(store.get(&at, START, &keys).await.unwrap(), memory.get(&at, START, &keys).await.unwrap());
+    let log = Read::partition(0, 1_000);
+    assert_eq!(store.read(&at, log.clone()).await.unwrap(), memory.read(&at, log).await.unwrap());
+    let jobs = Jobs::Page { queue: "queue".into(), after: None, limit: 10 };
+    assert_eq!(store.jobs(&at, jobs.clone()).await.unwrap(), memory.jobs(&at, jobs).await.unwrap());
+}
+
+async fn run(conn: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.unwrap();
+}
