@@ -18,7 +18,7 @@ BEGIN
     GET DIAGNOSTICS done = ROW_COUNT;
 
     WHILE done < most LOOP
-        SELECT s.stream, s.swept, least(s.trimmed, s.swept + most - done)
+        SELECT s.stream, s.swept, s.swept + least(s.trimmed - s.swept, most - done)
         INTO trimmed_stream, from_version, through
         FROM evenkeel.stream s WHERE s.part = of_part AND s.swept < s.trimmed
         LIMIT 1 FOR UPDATE SKIP LOCKED;

@@ -1,4 +1,4 @@
-//! The arguments of `commit_v1`: the operations of a fold as arrays, sorted by what they are about.
+//! The arguments of `commit_v1` and `commit_records_v1`: the operations of a fold as arrays, sorted by what they are about.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::rows::signed;
 use crate::statement::Statement;
 
-/// A call of `commit_v1`.
+/// A call of `commit_v1`, or of `commit_records_v1`.
 pub(crate) struct Call<'a> {
     part: String,
     batches: Batches,
@@ -25,6 +25,9 @@ pub(crate) struct Call<'a> {
 /// More locks than this and the call takes the partition as a whole: the server's table of locks has
 /// room for 64 a connection by default, and shares it among all.
 const MAX_LOCKS: usize = 200;
+
+/// Up to so many operations on records, and on nothing else, are quicker one by one than as sets.
+const ONE_BY_ONE: usize = 8;
 
 #[derive(Default)]
 struct Batches {
@@ -126,16 +129,21 @@ impl<'a> Call<'a> {
             locks.clear();
         }
         let Self { part, batches, records, streams, events, jobs, pushes, waves: _ } = self;
-        database
-            .statement(SQL)
+        let is_small = streams.batch.is_empty()
+            && jobs.batch.is_empty()
+            && pushes.batch.is_empty()
+            && records.batch.len() <= ONE_BY_ONE;
+        let statement = database
+            .statement(if is_small { COMMIT_RECORDS } else { COMMIT })
             .bind(part.as_str())
             .bind(store)
             .bind(takes_whole)
             .bind(lock(&[part]))
             .bind(&locks[..])
             .bind(&batches.id[..])
-            .bind(&batches.now[..])
-            .bind(&batches.wave[..])
+            .bind(&batches.now[..]);
+        let statement = if is_small { statement } else { statement.bind(&batches.wave[..]) };
+        let statement = statement
             .bind(&records.batch[..])
             .bind(&records.op[..])
             .bind(&records.does[..])
@@ -145,7 +153,11 @@ impl<'a> Call<'a> {
             .bind(&records.expect[..])
             .bind(&records.version[..])
             .bind(&records.value[..])
-            .bind(&records.expires_at[..])
+            .bind(&records.expires_at[..]);
+        if is_small {
+            return statement;
+        }
+        statement
             .bind(&streams.batch[..])
             .bind(&streams.op[..])
             .bind(&streams.does[..])
@@ -319,7 +331,10 @@ impl<'a> Jobs<'a> {
     }
 }
 
-const SQL: &str = "SELECT * FROM evenkeel.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, \
+const COMMIT_RECORDS: &str = "SELECT * FROM evenkeel.commit_records_v1($1, $2, $3, $4, $5, $6, $7, \
+    $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+
+const COMMIT: &str = "SELECT * FROM evenkeel.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, \
     $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
     $19, $20, $21, $22, $23, $24, $25, $26, \
     $27, $28, $29, $30, $31, $32, $33, $34, \

@@ -27,7 +27,11 @@ impl CommitFold for Committer {
     async fn commit_fold(&self, at: &Partition, batches: &[Batch]) -> Result<Vec<Result<Committed>>> {
         let call = Call::new(at, batches.iter());
         let answer = self.database.write(|| call.statement(&self.database, None), COMMITTING).await?;
-        let verdicts = verdicts(batches, &answer)?;
+        // By now it is committed, and no member may run again.
+        let verdicts = verdicts(batches, &answer).map_err(|error| {
+            Error::new(ErrorKind::OutcomeUnknown, "the server's answer to a commit cannot be read")
+                .with_source(error)
+        })?;
         let committed = batches.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
         self.announcer.announce(committed.map(|(batch, _)| batch));
         Ok(verdicts)

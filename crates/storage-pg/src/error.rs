@@ -29,6 +29,9 @@ pub(crate) const STRICTER_ISOLATION: &str = "EK001";
 /// The error that the functions raise in another store than the one expected.
 pub(crate) const OTHER_STORE: &str = "EK002";
 
+/// What is said where the functions or tables are not there.
+pub(crate) const NO_STORE: &str = "the schema has no evenkeel store";
+
 /// The error of a statement whose transaction is not committed: whatever it was, nothing is written.
 pub(crate) fn parse_pg_error(error: sqlx::Error, doing: &'static str) -> Error {
     use ErrorKind::{Config, Corrupt, Unavailable, Unexpected};
@@ -62,11 +65,11 @@ pub(crate) fn parse_pg_error(error: sqlx::Error, doing: &'static str) -> Error {
 /// may have happened.
 pub(crate) fn parse_commit_error(error: sqlx::Error, doing: &'static str) -> Error {
     let certain = match &error {
-        // The server reports an error in place of the commit. A connection exception is a proxy's word
-        // about a server that it lost, and nobody knows then.
+        // The server reports an error in place of the commit. A connection exception, with some a
+        // system error, is a proxy's word about a server that it lost, and nobody knows then.
         sqlx::Error::Database(database) => {
             let state = database.code().unwrap_or(Cow::Borrowed(""));
-            !state.starts_with("08") && !matches!(&*state, "" | "40003" | "57P02")
+            !state.starts_with("08") && !matches!(&*state, "" | "40003" | "57P02" | "58000")
         }
         // From before anything was sent.
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Encode(_) => true,
@@ -110,7 +113,7 @@ fn parse_sqlstate(state: &str) -> (ErrorKind, &'static str) {
         ),
         "40001" | "40P01" | "40002" | "40003" => (Unavailable, "the transaction met another one"),
         "42501" => (Config, "the role lacks a privilege"),
-        "3F000" | "42P01" | "42883" | "42703" => (Config, "the schema has no evenkeel store"),
+        "3F000" | "42P01" | "42883" | "42703" => (Config, NO_STORE),
         "3D000" => (Config, "the database does not exist"),
         "53100" => (Unavailable, "the server's disk is full"),
         "53300" => (Unavailable, "the server has too many connections"),

@@ -11,6 +11,7 @@ use crate::statement::Schema;
 const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("../migrations/0001_store.sql"),
     include_str!("../migrations/commit_v1.sql"),
+    include_str!("../migrations/commit_records_v1.sql"),
     include_str!("../migrations/lease_v1.sql"),
     include_str!("../migrations/sweep_v1.sql"),
     include_str!("../migrations/0001_views.sql"),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::PgStore;
 use crate::commit::apply_on;
 use crate::config::millis;
-use crate::error::SqlxResult;
+use crate::error::{NO_STORE, SqlxResult};
 use crate::store::Shared;
 
 /// A door-2 transaction: nothing until the user connects, then a connection of its own.
@@ -60,8 +60,13 @@ impl Held {
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}; \
              SET LOCAL idle_in_transaction_session_timeout = {limit}"
         );
-        let tx = shared.transactions.begin_with(AssertSqlSafe(begin)).await.or_store_error("beginning")?;
-        Ok(Self { tx, until })
+        let transactions = shared.transactions.clone();
+        // In a task, since a connection whose beginning is cut off would go back as if it were not in a
+        // transaction.
+        let begun = tokio::spawn(async move { transactions.begin_with(AssertSqlSafe(begin)).await }).await;
+        let cut_off =
+            |_| Error::new(ErrorKind::Unavailable, "beginning a transaction was cut off by a shutdown");
+        Ok(Self { tx: begun.map_err(cut_off)?.or_store_error("beginning")?, until })
     }
 }
 
@@ -86,6 +91,9 @@ impl Transactional for PgStore {
 
     async fn finish(&self, tx: Tx<PgConnection>) -> Result<Committed> {
         let (batch, session) = tx.into_session::<PgSession>()?;
+        if session.shared.id != self.shared.id {
+            return Err(Error::new(ErrorKind::InvalidInput, "the transaction was begun by another store"));
+        }
         match session.connection {
             Connection::NotTaken => self.commit(batch).await,
             Connection::Held(held) => {
@@ -98,7 +106,7 @@ impl Transactional for PgStore {
 
     async fn rollback(&self, tx: Tx<PgConnection>) {
         if let Ok((_, PgSession { connection: Connection::Held(held), .. })) = tx.into_session() {
-            roll_back(held.tx).await;
+            self.shared.roll_back(held.tx).await;
         }
     }
 }
@@ -116,9 +124,9 @@ impl PgStore {
     pub async fn commit_with(&self, tx: Transaction<'static, Postgres>, batch: Batch) -> Result<Committed> {
         self.info().check_partition(batch.at())?;
         batch.validate(&self.info().limits)?;
-        self.commit_on(tx, batch, Some(self.shared.id)).await.map_err(|error| match error.kind() {
-            // The statement knew nothing of the store, which is all right in its own database.
-            ErrorKind::Config => {
+        self.commit_on(tx, batch, Some(self.shared.id)).await.map_err(|error| match error.message() {
+            // Its own database has one.
+            NO_STORE => {
                 Error::new(ErrorKind::InvalidInput, "the transaction is on another database than the store")
                     .with_source(error)
             }
@@ -153,15 +161,15 @@ impl Shared {
                 Ok(committed)
             }
             Err(error) => {
-                roll_back(tx).await;
+                self.roll_back(tx).await;
                 Err(error)
             }
         }
     }
-}
 
-async fn roll_back(tx: Transaction<'static, Postgres>) {
-    if let Err(error) = tx.rollback().await {
-        tracing::debug!(%error, "rolling back failed; the server does it when the connection closes");
+    async fn roll_back(&self, tx: Transaction<'static, Postgres>) {
+        if let Err(error) = self.database.in_time(tx.rollback()).await {
+            tracing::debug!(%error, "rolling back failed; the server does it when the connection closes");
+        }
     }
 }

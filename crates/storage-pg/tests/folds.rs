@@ -133,7 +133,7 @@ async fn one_fold(home: &Home, store: &PgStore, seed: u64) {
     let lock = i32::from_ne_bytes(partition_index(&at.to_string(), u32::MAX).to_ne_bytes());
     run(&mut gate, &format!("SELECT pg_advisory_lock({PARTITION_LOCKS}, {lock})")).await;
     let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{}%commit_v1%'",
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{}%commit_%v1%'",
         home.schema
     );
     let mut fillers = Vec::new();

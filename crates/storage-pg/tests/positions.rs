@@ -132,7 +132,7 @@ async fn a_reader_never_skips_whatever_transactions_stay_open_or_die() {
     });
     let waits = format!(
         "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-         WHERE NOT l.granted AND l.locktype = 'transactionid' AND a.query LIKE '%{}%commit_v1%'",
+         WHERE NOT l.granted AND l.locktype = 'transactionid' AND a.query LIKE '%{}%commit_%v1%'",
         home.schema
     );
     common::until("the other waits", async || home.number(&waits).await >= 1).await;

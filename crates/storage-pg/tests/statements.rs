@@ -138,7 +138,7 @@ async fn what_a_call_looks_at_does_not_grow_with_what_is_stored() {
 
     // A connection tells what it counted at its end at the latest.
     let connections =
-        format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{}%commit_v1%'", home.schema);
+        format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{}%commit_%v1%'", home.schema);
     common::until("the store's connection is gone", async || home.number(&connections).await == 1).await;
     let looked_at = home
         .number(&format!(
