@@ -7,11 +7,13 @@ use uuid::Uuid;
 
 use crate::database::Database;
 use crate::rows::signed;
-use crate::statement::Statement;
+use crate::statement::{Schema, Statement};
 
 /// A call of `commit_v1`, or of `commit_records_v1`.
 pub(crate) struct Call<'a> {
     part: String,
+    /// What the names of its locks begin with: stores may share a database, whose locks have no schema.
+    scope: String,
     batches: Batches,
     records: Records<'a>,
     streams: Streams<'a>,
@@ -97,9 +99,10 @@ struct Pushes<'a> {
 
 impl<'a> Call<'a> {
     /// The call that commits the batches of the partition `at`.
-    pub(crate) fn new(at: &Partition, batches: impl Iterator<Item = &'a Batch>) -> Self {
+    pub(crate) fn new(schema: &Schema, at: &Partition, batches: impl Iterator<Item = &'a Batch>) -> Self {
         let mut call = Self {
             part: at.to_string(),
+            scope: format!("{} {at}", schema.name()),
             batches: Batches::default(),
             records: Records::default(),
             streams: Streams::default(),
@@ -128,7 +131,7 @@ impl<'a> Call<'a> {
         if takes_whole {
             locks.clear();
         }
-        let Self { part, batches, records, streams, events, jobs, pushes, waves: _ } = self;
+        let Self { part, scope, batches, records, streams, events, jobs, pushes, waves: _ } = self;
         let is_small = streams.batch.is_empty()
             && jobs.batch.is_empty()
             && pushes.batch.is_empty()
@@ -138,7 +141,7 @@ impl<'a> Call<'a> {
             .bind(part.as_str())
             .bind(store)
             .bind(takes_whole)
-            .bind(lock(&[part]))
+            .bind(lock(&[scope]))
             .bind(&locks[..])
             .bind(&batches.id[..])
             .bind(&batches.now[..]);
@@ -229,14 +232,14 @@ impl<'a> Call<'a> {
     fn lock_of(&self, op: &Op) -> i32 {
         match op {
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::Check { key, .. } => {
-                lock(&[&self.part, "record", &key.space, &key.group, &key.id])
+                lock(&[&self.scope, "record", &key.space, &key.group, &key.id])
             }
-            Op::Append { stream, .. } | Op::Trim { stream, .. } => lock(&[&self.part, "stream", stream]),
+            Op::Append { stream, .. } | Op::Trim { stream, .. } => lock(&[&self.scope, "stream", stream]),
             Op::Push { queue, id, .. }
             | Op::Ack { queue, id, .. }
             | Op::Retry { queue, id, .. }
             | Op::Extend { queue, id, .. }
-            | Op::Cancel { queue, id } => lock(&[&self.part, "job", queue, id]),
+            | Op::Cancel { queue, id } => lock(&[&self.scope, "job", queue, id]),
         }
     }
 }

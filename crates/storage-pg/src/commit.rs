@@ -25,7 +25,7 @@ pub(crate) struct Committer {
 #[async_trait]
 impl CommitFold for Committer {
     async fn commit_fold(&self, at: &Partition, batches: &[Batch]) -> Result<Vec<Result<Committed>>> {
-        let call = Call::new(at, batches.iter());
+        let call = Call::new(&self.database.schema, at, batches.iter());
         let answer = self.database.write(|| call.statement(&self.database, None), COMMITTING).await?;
         // By now it is committed, and no member may run again.
         let verdicts = verdicts(batches, &answer).map_err(|error| {
@@ -48,7 +48,7 @@ pub(crate) async fn apply_on(
     store: Option<Uuid>,
     batch: &Batch,
 ) -> Result<Committed> {
-    let call = Call::new(batch.at(), std::iter::once(batch));
+    let call = Call::new(&database.schema, batch.at(), std::iter::once(batch));
     let statement = call.statement(database, store);
     let answer = database.in_time(statement.fetch(conn)).await.or_store_error(COMMITTING)?;
     let mut verdicts = verdicts(std::slice::from_ref(batch), &answer)?;

@@ -130,7 +130,7 @@ async fn one_fold(home: &Home, store: &PgStore, seed: u64) {
 
     // While the partition is locked, the calls under way wait, and all others gather behind them.
     let mut gate = home.connect().await;
-    let lock = i32::from_ne_bytes(partition_index(&at.to_string(), u32::MAX).to_ne_bytes());
+    let lock = i32::from_ne_bytes(partition_index(&format!("{} {at}", home.schema), u32::MAX).to_ne_bytes());
     run(&mut gate, &format!("SELECT pg_advisory_lock({PARTITION_LOCKS}, {lock})")).await;
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{}%commit_%v1%'",
