@@ -156,13 +156,13 @@ impl Dynamo {
                 send!(self, batch_get_item, request)
             };
             let answer = self.repeat(what, request).await?;
-            let before = found.len();
+            let asked = keys.len();
             for item in answer.responses.unwrap_or_default().into_values().flatten() {
                 found.insert(ItemKey::of(&item)?, item);
             }
             let left = answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|left| left.keys);
             keys = left.map(|key| ItemKey::of(&key)).collect::<Result<_>>()?;
-            if !keys.is_empty() && found.len() == before {
+            if keys.len() == asked {
                 empty_handed += 1;
                 if empty_handed >= ATTEMPTS {
                     return Err(Error::new(ErrorKind::Unavailable, "dynamodb throttles the requests")

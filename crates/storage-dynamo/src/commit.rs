@@ -20,6 +20,7 @@ use crate::client::{Dynamo, Forwards, Of, Query};
 use crate::hints::{AllHints, Hints};
 use crate::keys;
 use crate::knowledge::{Knowledge, Subject, needs_log_head};
+use crate::read::not_yet;
 use crate::rows::{self, Reclaim};
 use crate::tx::{UserItems, user_item_failed};
 use crate::working_set::{Settled, WorkingSet};
@@ -143,12 +144,12 @@ impl Attempt<'_> {
                     return Ok(verdicts.into_iter().flatten().collect());
                 }
                 Outcome::Cancelled(answers) => {
-                    learn(&subjects, answers, &mut knowledge)?;
+                    let learned = learn(&subjects, answers, &mut knowledge)?;
                     knowledge.tell(hints);
+                    if learned == Learned::Nothing || round > 3 {
+                        dynamo.pause(round.saturating_sub(3).max(1)).await;
+                    }
                 }
-            }
-            if round > 3 {
-                dynamo.pause(round - 3).await;
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "others keep writing to the same items")
@@ -209,18 +210,20 @@ impl Attempt<'_> {
         for (stream, version) in missing {
             let query = Query {
                 of: Of::Table,
-                condition: "pk = :pk AND sk >= :sk",
+                condition: "pk = :pk AND sk BETWEEN :from AND :to",
                 values: vec![
                     (":pk", keys::text(keys::stream(self.at, &stream))),
-                    (":sk", keys::text(keys::place(version))),
+                    (":from", keys::text(keys::place(version))),
+                    (":to", keys::text(keys::place(u64::MAX))),
                 ],
                 forwards: Forwards::Yes,
                 limit: 1,
             };
             let found = self.committer.dynamo.query(&query, "judging").await?;
             let pointer = found.items.first().map(rows::pointer).transpose()?;
+            // A query may see a commit in part.
             let pointer = pointer.filter(|pointer| pointer.first <= version).ok_or_else(|| {
-                Error::new(ErrorKind::Corrupt, "a stream lacks the place of an event")
+                not_yet("the place of an event cannot be read yet")
                     .with("stream", format_args!("{stream:?}"))
                     .with("version", version)
             })?;
@@ -239,14 +242,30 @@ impl Attempt<'_> {
     }
 }
 
+/// What came of a cancelled write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Learned {
+    Something,
+    /// Another's request kept an item of the store's from being judged.
+    Nothing,
+}
+
 /// Takes in how items stand that are not as they were taken to be. The user's come after the
-/// store's: what is wrong with those is said once the store's are right.
-fn learn(subjects: &[Option<Subject>], answers: Vec<Answer>, knowledge: &mut Knowledge) -> Result<()> {
+/// store's: what is wrong with those is said once the store's are known to be right.
+fn learn(subjects: &[Option<Subject>], answers: Vec<Answer>, knowledge: &mut Knowledge) -> Result<Learned> {
     let mut learned = false;
+    let mut unjudged = false;
     let mut stands_beyond_head = false;
     let mut failed_users = None;
     for (place, answer) in answers.into_iter().enumerate() {
-        let Answer::Failed(item) = answer else { continue };
+        let item = match answer {
+            Answer::Fine => continue,
+            Answer::Contended => {
+                unjudged |= place < subjects.len();
+                continue;
+            }
+            Answer::Failed(item) => item,
+        };
         match subjects.get(place) {
             Some(Some(subject)) => {
                 knowledge.learn(subject, item.as_ref())?;
@@ -259,14 +278,15 @@ fn learn(subjects: &[Option<Subject>], answers: Vec<Answer>, knowledge: &mut Kno
         }
     }
     match failed_users {
-        _ if learned => Ok(()),
+        _ if learned => Ok(Learned::Something),
+        _ if unjudged => Ok(Learned::Nothing),
         _ if stands_beyond_head => {
             let message =
                 "the log has events beyond its head: was the table restored to the midst of a commit?";
             Err(Error::new(ErrorKind::Corrupt, message))
         }
         Some((index, item)) => Err(user_item_failed(index, item)),
-        None => Ok(()),
+        None => Ok(Learned::Nothing),
     }
 }
 
@@ -327,6 +347,24 @@ mod tests {
         assert_eq!(related(&batches), [vec![1], vec![0, 2, 3], vec![4]]);
         let batches = [put(&["a"]), put(&["b"]), put(&["a", "b"])];
         assert_eq!(related(&batches), [vec![0, 1, 2]]);
+    }
+
+    /// What is learned where the store writes the head of the log and a page, and the user an item.
+    fn learn_of(answers: [Answer; 3]) -> Result<Learned, ErrorKind> {
+        let subjects = [Some(Subject::LogHead), None];
+        learn(&subjects, answers.into(), &mut Knowledge::default()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn nothing_is_said_for_certain_while_an_item_of_the_stores_was_not_judged() {
+        use Answer::{Contended, Failed, Fine};
+        assert_eq!(learn_of([Fine, Failed(None), Fine]), Err(ErrorKind::Corrupt));
+        assert_eq!(learn_of([Contended, Failed(None), Fine]), Ok(Learned::Nothing));
+        assert_eq!(learn_of([Failed(None), Failed(None), Fine]), Ok(Learned::Something));
+        assert_eq!(learn_of([Fine, Fine, Failed(None)]), Err(ErrorKind::Conflict));
+        assert_eq!(learn_of([Contended, Fine, Failed(None)]), Ok(Learned::Nothing));
+        assert_eq!(learn_of([Failed(None), Fine, Failed(None)]), Ok(Learned::Something));
+        assert_eq!(learn_of([Fine, Failed(None), Contended]), Err(ErrorKind::Corrupt));
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub struct DynamoConfig {
 /// Who reclaims records that have expired. They read as absent either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// DynamoDB, by the table's time to live: free of charge, within some days.
+    /// DynamoDB, by the table's time to live: free of charge, within some days. Opening does not
+    /// check that the table has it: where it was created otherwise, expired records stay stored until
+    /// its time to live is switched on for the attribute `ttl`.
     Native,
     /// [`sweep`](evenkeel_core::Store::sweep), which reads the whole table to find them: for
     /// emulators and small tables.
@@ -114,7 +116,9 @@ impl DynamoConfig {
         self
     }
 
-    /// How long one attempt at a request may take before it counts as lost.
+    /// How long one attempt at a request may take before it counts as lost. Nine minutes after it was
+    /// first sent, a write whose answer is lost is not sent again, whatever this is: DynamoDB knows it
+    /// for ten, and its outcome stays unknown.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -2,6 +2,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use evenkeel_core::{Error, ErrorKind, RetryHint};
@@ -30,11 +31,10 @@ where
         SdkError::ConstructionFailure(_) => Trouble::Refused(ErrorKind::Config),
         SdkError::DispatchFailure(failure) => {
             let cause = failure.as_connector_error().map(|cause| cause as &(dyn StdError + 'static));
-            match cause {
-                Some(cause) if was_not_sent(cause) => Trouble::Unreachable,
-                // No credentials, or none that can be had.
-                _ if failure.is_user() => Trouble::Refused(ErrorKind::Config),
-                _ => Trouble::Lost,
+            match cause.and_then(of_credentials) {
+                Some(trouble) => trouble,
+                None if cause.is_some_and(was_not_sent) => Trouble::Unreachable,
+                None => Trouble::Lost,
             }
         }
         SdkError::ServiceError(error) => of_code(error.err().code(), error.err().message()),
@@ -45,7 +45,6 @@ where
 
 fn of_code(code: Option<&str>, message: Option<&str>) -> Trouble {
     use ErrorKind::{Config, InvalidInput, TooLarge, Unexpected};
-    let says = |words: &str| message.is_some_and(|message| message.contains(words));
     match code.unwrap_or_default() {
         "ThrottlingException"
         | "Throttling"
@@ -68,8 +67,7 @@ fn of_code(code: Option<&str>, message: Option<&str>) -> Trouble {
         | "OptInRequired" => Trouble::Refused(Config),
         "ItemCollectionSizeLimitExceededException" => Trouble::Refused(TooLarge),
         "ValidationException" | "SerializationException" | "ValidationError" => {
-            let size = says("exceeded the maximum allowed size") || says("4MB limit");
-            Trouble::Refused(if size { TooLarge } else { InvalidInput })
+            Trouble::Refused(if is_about_size(message) { TooLarge } else { InvalidInput })
         }
         // What is sent again with its token is what was sent: a mismatch is a mistake of ours.
         "IdempotentParameterMismatchException" | "ConditionalCheckFailedException" => {
@@ -80,16 +78,42 @@ fn of_code(code: Option<&str>, message: Option<&str>) -> Trouble {
     }
 }
 
+/// Whether what DynamoDB finds invalid is only too large.
+pub(crate) fn is_about_size(message: Option<&str>) -> bool {
+    let words = ["exceeded the maximum allowed size", "4MB limit"];
+    message.is_some_and(|message| words.iter().any(|words| message.contains(words)))
+}
+
+/// What it means that a request could not be signed, where that is the cause.
+fn of_credentials(error: &(dyn StdError + 'static)) -> Option<Trouble> {
+    let cause = chain(error).find_map(|cause| cause.downcast_ref())?;
+    Some(match cause {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            Trouble::Refused(ErrorKind::Config)
+        }
+        // Whoever gives them out may do so another time.
+        _ => Trouble::Unreachable,
+    })
+}
+
 /// Whether the connection was never made.
 fn was_not_sent(error: &(dyn StdError + 'static)) -> bool {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    chain.any(|cause| {
-        let refused = cause.downcast_ref::<io::Error>().is_some_and(|error| {
-            use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    let connects = |cause: &(dyn StdError + 'static)| {
+        cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
+    };
+    // A connection that was made may break in the same words.
+    let refused = |cause: &(dyn StdError + 'static)| {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
             matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
-        });
-        refused || cause.is::<ResolveDnsError>()
-    })
+        })
+    };
+    let is_unresolved = chain(error).any(|cause| cause.is::<ResolveDnsError>());
+    is_unresolved || chain(error).any(connects) && chain(error).any(refused)
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// What a request was to do.
@@ -136,7 +160,7 @@ where
 fn refusal(kind: ErrorKind, code: Option<&str>) -> &'static str {
     match (kind, code) {
         (ErrorKind::Config, Some("ResourceNotFoundException")) => {
-            "the table does not exist: DynamoConfig::create_table creates it"
+            "a table does not exist: DynamoConfig::create_table creates the store's"
         }
         (ErrorKind::Config, Some(_)) => "dynamodb does not accept the credentials or their permissions",
         (ErrorKind::Config, None) => "no request can be made with the credentials and settings at hand",
@@ -158,6 +182,8 @@ mod tests {
     use aws_smithy_types::body::SdkBody;
 
     use super::*;
+    use crate::DynamoConfig;
+    use crate::client::send;
 
     type Failure = SdkError<TransactWriteItemsError>;
 
@@ -253,13 +279,13 @@ mod tests {
     #[test]
     fn only_what_was_surely_not_sent_is_unreachable() {
         let io = |kind: io::ErrorKind| io::Error::from(kind).into();
-        let refused = |kind| Failure::dispatch_failure(ConnectorError::io(io(kind)));
-        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::NetworkUnreachable] {
-            check(refused(kind), Trouble::Unreachable, ErrorKind::Unavailable);
-        }
+        let broken = |kind| Failure::dispatch_failure(ConnectorError::io(io(kind)));
         for lost in [
-            refused(io::ErrorKind::ConnectionReset),
-            refused(io::ErrorKind::BrokenPipe),
+            broken(io::ErrorKind::ConnectionReset),
+            broken(io::ErrorKind::BrokenPipe),
+            // Not while connecting.
+            broken(io::ErrorKind::HostUnreachable),
+            Failure::dispatch_failure(ConnectorError::user("the body was aborted".into())),
             Failure::dispatch_failure(ConnectorError::timeout("too slow".into())),
             Failure::timeout_error("too slow"),
             Failure::response_error("garbled", response(200)),
@@ -268,8 +294,27 @@ mod tests {
         }
         let unresolved = ConnectorError::io(ResolveDnsError::new("no such host").into());
         assert_eq!(trouble(&Failure::dispatch_failure(unresolved)), Trouble::Unreachable);
-        let unbuilt = Failure::construction_failure("no credentials");
+        let unbuilt = Failure::construction_failure("no region");
         check(unbuilt, Trouble::Refused(ErrorKind::Config), ErrorKind::Config);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_unreachable() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = DynamoConfig::new(&format!("dynamo://shop?endpoint=http://{closed}")).unwrap();
+        let dynamo = config.dynamo().await;
+        let error = send!(&dynamo, describe_table, dynamo.client.describe_table().table_name("shop")).await;
+        assert_eq!(trouble(&error.unwrap_err()), Trouble::Unreachable);
+    }
+
+    #[test]
+    fn a_request_that_could_not_be_signed_was_not_sent() {
+        let unsigned =
+            |error: CredentialsError| Failure::dispatch_failure(ConnectorError::other(error.into(), None));
+        let missing = unsigned(CredentialsError::not_loaded("none"));
+        check(missing, Trouble::Refused(ErrorKind::Config), ErrorKind::Config);
+        let late = unsigned(CredentialsError::provider_error("out of order"));
+        check(late, Trouble::Unreachable, ErrorKind::Unavailable);
     }
 
     #[test]

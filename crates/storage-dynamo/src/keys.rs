@@ -49,6 +49,11 @@ impl ItemKey {
         Ok(Self { pk: part(PK)?, sk: part(SK)? })
     }
 
+    /// How many bytes it has.
+    pub(crate) fn size(&self) -> usize {
+        self.pk.len() + self.sk.len()
+    }
+
     /// As DynamoDB takes it.
     pub(crate) fn attributes(&self) -> Item {
         HashMap::from([

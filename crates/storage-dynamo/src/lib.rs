@@ -5,12 +5,13 @@
 //! - A commit that returned is on several machines; it is one transaction, or one item.
 //! - It costs one round trip where what it expects is so, and also where one expectation is not:
 //!   to claim, or to see who has it.
-//! - Nothing is decided on what an index or a cache says. All reads are consistent.
-//! - A commit whose answer is lost is sent again, recognisably the same, until its outcome is known;
-//!   where it stays unknown, the error says so.
+//! - Nothing is decided on what a cache or the index says, which names candidates for leases and sweeps.
+//! - A commit whose answer is lost is sent again where it would be recognised, for nine minutes at
+//!   most; where its outcome stays unknown, the error says so.
 //! - Through door 2 the user's own items join the commit ([`DynamoWrites`]).
 //!
-//! What is kept how, and what it costs, is in this crate's `docs/design.md`.
+//! A *leased* job's payload and what is pushed to it meanwhile stay under 405,000 bytes together, or
+//! the push is `TooLarge`. Global tables are not supported. More, and the costs: `docs/design.md`.
 //!
 //! # Example
 //! ```no_run

@@ -8,14 +8,11 @@ use bytes::Bytes;
 use evenkeel_core::{Error, ErrorKind, Event, Metadata, Partition, Result, Scalar, Timestamp};
 
 use crate::keys::{self, CHUNK, ItemKey};
-use crate::rows::{self, Item, Pointer, binary, binary_id, damaged, id, needed, number, set, text};
+use crate::rows::{self, Item, MOST, Pointer, binary, binary_id, damaged, id, needed, number, set, text};
 use crate::write::{Action, Guard, Resent, Write};
 
 /// The most bytes of events that are put into one page. DynamoDB takes items of up to 409,600.
 const PAGE: usize = 390_000;
-
-/// The most bytes of one event with what its page adds.
-const MOST: usize = 405_000;
 
 /// The pages and pointers of newly appended events, which are contiguous.
 pub(crate) fn writes(at: &Partition, events: &[Event]) -> Result<Vec<Write>> {

@@ -1,7 +1,7 @@
 //! Leasing: candidates from the index, each claimed by a conditional update.
 
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
-use evenkeel_core::{Hold, Job, Lease, Leased, LeasedJob, Partition, Result, Timestamp, Token};
+use evenkeel_core::{ErrorKind, Hold, Job, Lease, Leased, LeasedJob, Partition, Result, Timestamp, Token};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -50,7 +50,9 @@ pub(crate) async fn lease(dynamo: &Dynamo, at: &Partition, want: &Lease) -> Resu
                 match claimed {
                     Ok(Some(job)) => jobs.push(job),
                     Ok(None) => lost += 1,
-                    Err(error) => failed = Some(error),
+                    // That a job may be leased counts more than that another is not.
+                    Err(error) if error.kind() == ErrorKind::OutcomeUnknown => failed = Some(error),
+                    Err(error) => failed = failed.or(Some(error)),
                 }
             }
             match failed {
@@ -155,7 +157,7 @@ async fn take(dynamo: &Dynamo, key: &ItemKey, now: Timestamp, hold: Hold) -> Res
         (":new", binary_id(Uuid::new_v4())),
     ];
     let values: Item = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let mut tries = Tries::default();
+    let mut tries = Tries::begin(dynamo.clock.now());
     loop {
         let request = dynamo
             .client
@@ -184,7 +186,7 @@ async fn take(dynamo: &Dynamo, key: &ItemKey, now: Timestamp, hold: Hold) -> Res
                     Taken::Not
                 });
             }
-            OneFailed::Otherwise(what, error) => tries.failed(what, error)?,
+            OneFailed::Otherwise(what, error) => tries.failed(what, error, dynamo.clock.now())?,
         }
         dynamo.pause(tries.made).await;
     }

@@ -12,7 +12,7 @@ use evenkeel_core::{
 use crate::client::{Dynamo, Forwards, Of, Query};
 use crate::keys::{self, ItemKey};
 use crate::pages::{self, Page};
-use crate::rows::{self, LogHead, Pointer, StreamHead};
+use crate::rows::{self, Item, LogHead, Pointer, StreamHead};
 
 /// How many events one read examines at most, so that a filter that drops nearly all of them costs
 /// several short reads rather than one long one.
@@ -268,6 +268,22 @@ async fn read_stream(
     Ok(Slice { events: run.events, examined_to, head })
 }
 
+/// The pointers to an event and on from there, up to the first hole: a query may see a commit in part.
+fn leading_on(mut pointers: Vec<Pointer>, from: u64, order: Order) -> Vec<Pointer> {
+    let mut next = Some(from);
+    let mut leads_on = |pointer: &Pointer| {
+        let holds = next.is_some_and(|next| (pointer.first..=pointer.last).contains(&next));
+        next = match order {
+            Order::Ascending => pointer.last.checked_add(1),
+            Order::Descending => pointer.first.checked_sub(1),
+        };
+        holds
+    };
+    let count = pointers.iter().take_while(|pointer| leads_on(pointer)).count();
+    pointers.truncate(count);
+    pointers
+}
+
 /// Events of a stream, collected pointer by pointer.
 struct Run<'a> {
     dynamo: &'a Dynamo,
@@ -285,11 +301,12 @@ impl Run<'_> {
         let mut examined_to = after;
         while examined_to < self.head && examined_to - after < MAX_EXAMINED {
             let first = examined_to + 1;
-            let pointers = self.pointers_from(first).await?;
+            let pointers = leading_on(self.pointers_from(first).await?, first, self.order);
+            let (pointers, pages) = self.pages(pointers).await?;
             let Some(last) = pointers.last().map(|pointer| pointer.last.min(self.head)) else {
-                return Err(self.lacks(first));
+                return if examined_to > after { Ok(examined_to) } else { Err(self.lacks(first)) };
             };
-            if let Some(cut) = self.take(&pointers, first..=last).await? {
+            if let Some(cut) = self.take(&pages, first..=last)? {
                 return Ok(cut);
             }
             examined_to = last;
@@ -304,11 +321,12 @@ impl Run<'_> {
             if last - rest >= MAX_EXAMINED {
                 return Ok(rest + 1);
             }
-            let pointers = self.pointers_down_from(rest).await?;
+            let pointers = leading_on(self.pointers_down_from(rest).await?, rest, self.order);
+            let (pointers, pages) = self.pages(pointers).await?;
             let Some(first) = pointers.last().map(|pointer| pointer.first.max(trimmed + 1)) else {
-                return Err(self.lacks(rest));
+                return if rest < last { Ok(rest + 1) } else { Err(self.lacks(rest)) };
             };
-            if let Some(cut) = self.take(&pointers, first..=rest).await? {
+            if let Some(cut) = self.take(&pages, first..=rest)? {
                 return Ok(cut);
             }
             rest = first - 1;
@@ -351,18 +369,24 @@ impl Run<'_> {
         }
     }
 
-    /// Collects the events in a range of versions that some pointers lead to; the version of the
-    /// last one where that is as many as asked for.
-    async fn take(&mut self, pointers: &[Pointer], range: RangeInclusive<u64>) -> Result<Option<u64>> {
+    /// The pages that pointers lead to, and the pointers before the first that leads to one which
+    /// cannot be seen yet.
+    async fn pages(&self, mut pointers: Vec<Pointer>) -> Result<(Vec<Pointer>, HashMap<ItemKey, Item>)> {
         let wanted: HashSet<u64> =
             pointers.iter().flat_map(|pointer| pointer.pages.iter().copied()).collect();
         let keys: Vec<ItemKey> = wanted.iter().map(|last| keys::page(self.at, *last)).collect();
         let found = self.dynamo.get_all(keys, READING).await?;
-        if found.len() < wanted.len() {
-            return Err(self.lacks(*range.start()));
-        }
+        let is_seen = |last: &u64| found.contains_key(&keys::page(self.at, *last));
+        let seen = pointers.iter().take_while(|pointer| pointer.pages.iter().all(is_seen)).count();
+        pointers.truncate(seen);
+        Ok((pointers, found))
+    }
+
+    /// Collects the events in a range of versions from some pages; the version of the last one where
+    /// that is as many as asked for.
+    fn take(&mut self, pages: &HashMap<ItemKey, Item>, range: RangeInclusive<u64>) -> Result<Option<u64>> {
         let mut events = Vec::new();
-        for item in found.values() {
+        for item in pages.values() {
             let of_stream = pages::page(item)?.events.into_iter().filter(|event| event.stream == self.name);
             events.extend(of_stream.filter(|event| range.contains(&event.version)));
         }
@@ -388,7 +412,44 @@ impl Run<'_> {
     }
 }
 
-fn not_yet(message: &'static str) -> Error {
+/// The error of what was committed and cannot be seen in whole.
+pub(crate) fn not_yet(message: &'static str) -> Error {
     let soon = RetryHint::After(Duration::from_millis(100));
     Error::new(ErrorKind::Unavailable, message).with_retry(soon)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn check(ranges: &[(u64, u64)], from: u64, order: Order, expected: usize) {
+        let pointer = |&(first, last): &(u64, u64)| Pointer {
+            first,
+            last,
+            position: first,
+            batch: Uuid::nil(),
+            pages: Vec::new(),
+        };
+        let pointers = ranges.iter().map(pointer).collect();
+        assert_eq!(leading_on(pointers, from, order).len(), expected, "{ranges:?} {from} {order:?}");
+    }
+
+    #[test]
+    fn pointers_are_followed_up_to_the_first_hole() {
+        let up = Order::Ascending;
+        check(&[(1, 3), (4, 4), (5, 9)], 1, up, 3);
+        check(&[(1, 3), (4, 4), (5, 9)], 2, up, 3);
+        check(&[(1, 3), (5, 9), (10, 10)], 1, up, 1);
+        check(&[(5, 9)], 4, up, 0);
+        check(&[], 1, up, 0);
+        let down = Order::Descending;
+        check(&[(5, 9), (4, 4), (1, 3)], 9, down, 3);
+        check(&[(5, 9), (4, 4), (1, 3)], 7, down, 3);
+        check(&[(5, 9), (1, 3)], 9, down, 1);
+        check(&[(1, 3)], 4, down, 0);
+        // Where the pointer in the midst cannot be seen, a later one is found.
+        check(&[(8, 9), (1, 3)], 5, down, 0);
+    }
 }

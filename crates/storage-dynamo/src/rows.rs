@@ -1,6 +1,7 @@
 //! Items as values of the contract, and back.
 //!
-//! No attribute has a name that DynamoDB reserves, so that expressions name them as they are.
+//! No attribute that an expression names has a name that DynamoDB reserves, as `ttl` is: so they are
+//! named as they are.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -18,6 +19,9 @@ use crate::keys::{self, ItemKey, QUEUE, READY};
 
 /// An item of the table.
 pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// The most bytes that are put into one item. DynamoDB takes 409,600.
+pub(crate) const MOST: usize = 405_000;
 
 /// The attribute by which DynamoDB reclaims expired records.
 pub(crate) const TTL: &str = "ttl";
@@ -84,6 +88,47 @@ pub(crate) fn job_item(key: &ItemKey, stored: &StoredJob) -> Item {
     set(&mut item, QUEUE, keys::text(key.pk.clone()));
     set(&mut item, READY, number(job.ready_at().as_micros()));
     item
+}
+
+/// The attributes of a job that change, and what their new values are called in an expression.
+const OF_JOB: [(&str, &str); 10] = [
+    (VERSION, ":new"),
+    ("due", ":due"),
+    ("val", ":val"),
+    ("att", ":att"),
+    ("tok", ":tok"),
+    ("til", ":til"),
+    ("pdue", ":pdue"),
+    ("pval", ":pval"),
+    ("psoon", ":psoon"),
+    (READY, ":ready"),
+];
+
+/// What makes a job as it is stored another: an update expression and its values. A payload that stays
+/// is not sent.
+pub(crate) fn job_update(
+    key: &ItemKey,
+    before: &StoredJob,
+    after: &StoredJob,
+) -> (String, Vec<(&'static str, AttributeValue)>) {
+    let before = job_item(key, before);
+    let mut after = job_item(key, after);
+    let (mut set, mut removed, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, placeholder) in OF_JOB {
+        match after.remove(name) {
+            Some(value) if before.get(name) != Some(&value) => {
+                set.push(format!("{name} = {placeholder}"));
+                values.push((placeholder, value));
+            }
+            None if before.contains_key(name) => removed.push(name),
+            _ => {}
+        }
+    }
+    let mut update = format!("SET {}", set.join(", "));
+    if !removed.is_empty() {
+        update = format!("{update} REMOVE {}", removed.join(", "));
+    }
+    (update, values)
 }
 
 pub(crate) fn job(item: &Item) -> Result<StoredJob> {
@@ -199,7 +244,7 @@ pub(crate) fn item_size(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + value_size(value)).sum()
 }
 
-fn value_size(value: &AttributeValue) -> usize {
+pub(crate) fn value_size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
         AttributeValue::N(digits) => digits.len() / 2 + 2,

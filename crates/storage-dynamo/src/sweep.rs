@@ -70,12 +70,16 @@ async fn stream(
     for pointer in found.items.iter().map(rows::pointer) {
         let pointer = pointer?;
         let last = pointer.last.min(head.trimmed).min(most);
-        if last <= swept_through {
+        // Nothing left, or a pointer that cannot be seen yet.
+        if last <= swept_through || pointer.first > swept_through + 1 {
             break;
         }
         let position = |version: u64| pointer.position + (version - pointer.first);
         empty(dynamo, at, &pointer.pages, position(swept_through + 1), position(last)).await?;
         swept_through = last;
+    }
+    if swept_through == head.swept {
+        return Ok(0);
     }
     note(dynamo, at, key, head, swept_through).await
 }
@@ -121,14 +125,14 @@ async fn note(
     );
     let mut writes = vec![Write {
         key: key.clone(),
-        action: Action::Update(update, vec![(":swept", number(swept_through))]),
+        action: Action::Update(update.into(), vec![(":swept", number(swept_through))]),
         guard: Some(guard),
         resent: Resent::Unclear,
     }];
     if is_done {
         writes.push(Write {
             key: keys::log_head(at),
-            action: Action::Update("SET cuts = cuts - :one", vec![(":one", number(1))]),
+            action: Action::Update("SET cuts = cuts - :one".into(), vec![(":one", number(1))]),
             guard: Some(Guard::new("cuts > :none", [(":none", number(0))])),
             resent: Resent::Unclear,
         });

@@ -11,7 +11,7 @@ use evenkeel_core::{
 
 use crate::DynamoStore;
 use crate::client::Dynamo;
-use crate::keys::{PK, is_ours};
+use crate::keys::{PK, QUEUE, READY, is_ours};
 use crate::rows::{Item, item_size};
 use crate::write::Write;
 
@@ -25,7 +25,10 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 ///
 /// A transaction takes 100 items and 4 MB together with what the batch needs: up to one item for
 /// each of its [units](Batch::units), and less for appends. Items may be of any table of the
-/// account and region; those of the store's own table must have keys of their own.
+/// account and region, and each of these tables must exist; otherwise the commit is refused as `Config`.
+/// Items of the store's own table must have keys of their own, and no attributes `queue` and `ready`,
+/// which would put them into the store's index; by an attribute `ttl`, in epoch seconds, DynamoDB may
+/// delete them. No update expression is looked into for these.
 ///
 /// ```no_run
 /// # use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
@@ -54,12 +57,17 @@ impl DynamoWrites {
     ///
     /// # Errors
     /// `TooLarge` where a transaction has no room for it; `InvalidInput` where it is one of the
-    /// store's own.
+    /// store's own, or put into the store's index.
     pub fn push(&mut self, item: TransactWriteItem) -> Result<()> {
         let target = Target::of(&item)?;
         if target.is_of(&self.dynamo.table) && target.pk.is_some_and(is_ours) {
             return Err(Error::new(ErrorKind::InvalidInput, "the item is one of the store's own")
                 .with("pk", target.pk.unwrap_or_default()));
+        }
+        let indexed = [QUEUE, READY].into_iter().find(|name| target.attributes.contains_key(*name));
+        if let Some(name) = indexed.filter(|_| target.is_of(&self.dynamo.table)) {
+            let message = "an item in the store's table has an attribute of the store's index";
+            return Err(Error::new(ErrorKind::InvalidInput, message).with("attribute", name));
         }
         if self.items.len() >= MOST_ITEMS {
             return Err(no_room("items", self.items.len() + 1, MOST_ITEMS));
@@ -149,15 +157,17 @@ impl UserItems {
 struct Target<'a> {
     table: &'a str,
     pk: Option<&'a str>,
+    /// The key, or all that it is to have.
+    attributes: &'a Item,
 }
 
 impl<'a> Target<'a> {
     fn of(item: &'a TransactWriteItem) -> Result<Self> {
-        let (table, key) = parts(item).ok_or_else(|| {
+        let (table, attributes) = parts(item).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "the item has no put, update, delete or condition check")
         })?;
-        let pk = key.get(PK).and_then(|pk| pk.as_s().ok()).map(String::as_str);
-        Ok(Self { table, pk })
+        let pk = attributes.get(PK).and_then(|pk| pk.as_s().ok()).map(String::as_str);
+        Ok(Self { table, pk, attributes })
     }
 
     /// Whether it is of the table, which may be named by its ARN.

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use evenkeel_core::judge::{self, State, Verdict};
-use evenkeel_core::{Batch, Committed, Event, Expect, ExpectStream, Job, Key, Op, Partition, Record, Result};
+use evenkeel_core::{
+    Batch, Committed, Error, ErrorKind, Event, Expect, ExpectStream, Job, Key, Op, Partition, Record, Result,
+};
 use uuid::Uuid;
 
 use crate::bases::{JobBase, RecordBase, StreamBase};
@@ -12,7 +14,7 @@ use crate::hints::Hints;
 use crate::keys::{self, ItemKey};
 use crate::knowledge::{Knowledge, Mentions, Subject, needs_log_head};
 use crate::pages;
-use crate::rows::{self, LogHead, Reclaim, StoredJob, StreamHead, binary_id, number};
+use crate::rows::{self, LogHead, MOST, Reclaim, StoredJob, StreamHead, binary_id, number};
 use crate::write::{Action, Guard, Resent, Write};
 
 /// What the batches of a fold see and change.
@@ -143,7 +145,8 @@ impl<'k> WorkingSet<'k> {
     /// anything is new.
     ///
     /// # Errors
-    /// `TooLarge` where an event does not fit a page.
+    /// `TooLarge` where an event does not fit a page, or what is pushed to a leased job does not fit
+    /// beside its payload.
     pub(crate) fn writes(&self, at: &Partition, reclaim: Reclaim) -> Result<Vec<(Option<Subject>, Write)>> {
         let mut writes = Vec::new();
         for (key, row) in &self.records {
@@ -153,7 +156,9 @@ impl<'k> WorkingSet<'k> {
         let revision = Uuid::new_v4();
         for ((queue, id), row) in &self.jobs {
             let subject = Subject::Job { queue: queue.clone(), id: id.clone() };
-            let action = job_action(&subject.key(at), row, revision);
+            let key = subject.key(at);
+            check_fits(&key, row)?;
+            let action = job_action(&key, row, revision);
             push(&mut writes, at, subject, row.base.guard(), action);
         }
         for (name, stream) in &self.streams {
@@ -231,6 +236,8 @@ fn record_action(
         Some(record) => {
             let resent = match row.base {
                 RecordBase::Any | RecordBase::Expected { expect: Expect::Any, .. } => Resent::Unclear,
+                // It may be written over, and what was written over it must not be.
+                RecordBase::Expected { expect: Expect::Present, .. } => Resent::Unclear,
                 _ => Resent::Recognised(record.version.0),
             };
             (Action::Put(rows::record_item(at, key, record, reclaim)), resent)
@@ -255,21 +262,40 @@ fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, revision: Uuid) -> (Action
         JobBase::HeldBy(_) => match job.lease {
             Some(hold) => {
                 let until = (":til", number(hold.until.as_micros()));
-                (Action::Update("SET til = :til, ready = :til, ver = :new", vec![until, ver]), recognised)
+                let update = "SET til = :til, ready = :til, ver = :new";
+                // Whoever holds it may have moved the end of the lease again.
+                (Action::Update(update.into(), vec![until, ver]), Resent::Unclear)
             }
             None => {
                 let due = (":due", number(job.due.as_micros()));
                 let update = "SET due = :due, ready = :due, ver = :new REMOVE tok, til";
-                (Action::Update(update, vec![due, ver]), recognised)
+                (Action::Update(update.into(), vec![due, ver]), recognised)
             }
         },
-        base => {
+        JobBase::Known(Some(before)) => {
+            let after = StoredJob { job: job.clone(), revision };
+            let (update, values) = rows::job_update(key, before, &after);
+            (Action::Update(update.into(), values), recognised)
+        }
+        JobBase::Any | JobBase::Supposed | JobBase::Known(None) => {
             let stored = StoredJob { job: job.clone(), revision };
             // A job that was created may be gone again, and must not come back.
-            let resent = if let JobBase::Known(Some(_)) = base { recognised } else { Resent::Unclear };
-            (Action::Put(rows::job_item(key, &stored)), resent)
+            (Action::Put(rows::job_item(key, &stored)), Resent::Unclear)
         }
     }
+}
+
+/// Checks that an item holds a leased job and what was pushed to it.
+fn check_fits(key: &ItemKey, row: &Row<JobBase, Job>) -> Result<()> {
+    let Some(Job { payload, pending: Some(pending), .. }) = &row.value else { return Ok(()) };
+    // Its partition key is that of the index too.
+    let bytes = payload.len() + pending.payload.len() + 2 * key.size();
+    if bytes > MOST {
+        let message = "what is pushed to a leased job does not fit one item of dynamodb beside its payload";
+        let error = Error::new(ErrorKind::TooLarge, message).with("id", format_args!("{:?}", key.sk));
+        return Err(error.with("bytes", bytes).with("limit", MOST));
+    }
+    Ok(())
 }
 
 impl Stream {
@@ -315,14 +341,17 @@ impl Stream {
         };
         match (self.appended.is_empty(), self.is_trimmed()) {
             (true, false) => Action::Check,
-            (false, false) => Action::Update("SET n = :n, fst = :fst, pos = :pos, bat = :bat", of_append()),
+            (false, false) => {
+                Action::Update("SET n = :n, fst = :fst, pos = :pos, bat = :bat".into(), of_append())
+            }
             (true, true) => Action::Update(
-                "SET cut = :cut, swept = if_not_exists(swept, :zero), queue = :queue, ready = :zero",
+                "SET cut = :cut, swept = if_not_exists(swept, :zero), queue = :queue, ready = :zero".into(),
                 of_trim(),
             ),
             (false, true) => Action::Update(
                 "SET n = :n, fst = :fst, pos = :pos, bat = :bat, \
-                 cut = :cut, swept = if_not_exists(swept, :zero), queue = :queue, ready = :zero",
+                 cut = :cut, swept = if_not_exists(swept, :zero), queue = :queue, ready = :zero"
+                    .into(),
                 of_append().into_iter().chain(of_trim()).collect(),
             ),
         }

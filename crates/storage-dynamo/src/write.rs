@@ -1,6 +1,9 @@
 //! Writing items: one alone, or several all or none, each under its guard; and finding out whether
 //! that happened where the answer is lost.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -10,13 +13,13 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure,
     TransactWriteItem, Update,
 };
-use evenkeel_core::{Error, ErrorKind, Result};
+use evenkeel_core::{Error, ErrorKind, Result, Timestamp};
 use uuid::Uuid;
 
 use crate::client::{ATTEMPTS, Dynamo, send};
-use crate::error::{Doing, Trouble, parse_as, parse_dynamo_error, trouble};
+use crate::error::{Doing, Trouble, is_about_size, parse_as, parse_dynamo_error, trouble};
 use crate::keys::ItemKey;
-use crate::rows::{Item, VERSION, id, item_size};
+use crate::rows::{Item, VERSION, id, item_size, value_size};
 
 /// A write of one item, under a guard.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ pub(crate) enum Action {
     /// It becomes this one.
     Put(Item),
     /// It changes by an update expression.
-    Update(&'static str, Vec<(&'static str, AttributeValue)>),
+    Update(Cow<'static, str>, Vec<(&'static str, AttributeValue)>),
     /// It goes.
     Delete,
     /// Nothing; only the guard counts.
@@ -74,6 +77,8 @@ pub(crate) enum Answer {
     Fine,
     /// Its guard failed on this item, or on none.
     Failed(Option<Item>),
+    /// It was not judged: another request is at it, or there is too much to do.
+    Contended,
 }
 
 impl Guard {
@@ -101,7 +106,10 @@ impl Write {
     pub(crate) fn size(&self) -> usize {
         match &self.action {
             Action::Put(item) => item_size(item),
-            Action::Update(..) | Action::Delete | Action::Check => self.key.pk.len() + self.key.sk.len(),
+            Action::Update(_, values) => {
+                self.key.size() + values.iter().map(|(_, value)| value_size(value)).sum::<usize>()
+            }
+            Action::Delete | Action::Check => self.key.size(),
         }
     }
 
@@ -144,7 +152,7 @@ impl Write {
                 Update::builder()
                     .table_name(table)
                     .set_key(Some(self.key.attributes()))
-                    .update_expression(expression)
+                    .update_expression(expression.into_owned())
                     .set_condition_expression(condition)
                     .set_expression_attribute_values(values)
                     .set_return_values_on_condition_check_failure(shows)
@@ -193,7 +201,7 @@ impl Dynamo {
     /// Sends a transaction, the identical one with its token until it is known what came of it.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Outcome> {
         let mut token = Uuid::new_v4();
-        let mut tries = Tries::default();
+        let mut tries = Tries::begin(self.clock.now());
         loop {
             let request = self
                 .client
@@ -209,34 +217,35 @@ impl Dynamo {
                 Some(Reasons::Trouble(what)) => {
                     // Nothing happened, for certain: this is another try, not the same again.
                     token = Uuid::new_v4();
-                    tries.lost = false;
+                    tries.nothing_happened(self.clock.now());
                     what
                 }
                 None => trouble(&error),
             };
-            tries.failed(what, parse_as(what, error, Doing::Write("committing")))?;
+            tries.failed(what, parse_as(what, error, Doing::Write("committing")), self.clock.now())?;
             self.pause(tries.made).await;
         }
     }
 
     /// Writes one item, again only where it would be seen that it was written before.
     async fn write_one(&self, write: &Write) -> Result<Outcome> {
-        let mut tries = Tries::default();
+        let mut tries = Tries::begin(self.clock.now());
         loop {
             match self.send_one(write).await {
                 Ok(()) => return Ok(Outcome::Written),
+                Err(OneFailed::Guard(item)) if !tries.lost => {
+                    return Ok(Outcome::Cancelled(vec![Answer::Failed(item)]));
+                }
                 Err(OneFailed::Guard(item)) => {
                     let bears = item.as_ref().and_then(|item| id(item, VERSION).ok());
                     let is_own = bears.is_some_and(|version| write.resent == Resent::Recognised(version));
-                    return match tries.lost && is_own {
-                        true => Ok(Outcome::Written),
-                        false => Ok(Outcome::Cancelled(vec![Answer::Failed(item)])),
-                    };
+                    // What stands there instead may have been written before this, or over it.
+                    return if is_own { Ok(Outcome::Written) } else { Err(lost_while_writing()) };
                 }
                 Err(OneFailed::Otherwise(Trouble::Lost, error)) if write.resent == Resent::Unclear => {
                     return Err(error);
                 }
-                Err(OneFailed::Otherwise(what, error)) => tries.failed(what, error)?,
+                Err(OneFailed::Otherwise(what, error)) => tries.failed(what, error, self.clock.now())?,
             }
             self.pause(tries.made).await;
         }
@@ -263,7 +272,7 @@ impl Dynamo {
                     .update_item()
                     .table_name(table)
                     .set_key(Some(write.key.attributes()))
-                    .update_expression(*expression)
+                    .update_expression(&**expression)
                     .set_condition_expression(condition)
                     .set_expression_attribute_values(values)
                     .set_return_values_on_condition_check_failure(shows);
@@ -287,16 +296,32 @@ impl Dynamo {
 }
 
 /// How often a write was tried, and what is known of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tries {
     pub(crate) made: u32,
     /// Whether an answer is missing, so that it may have happened.
     lost: bool,
+    /// When the request was first sent.
+    since: Timestamp,
 }
 
+/// How long a request is sent again. DynamoDB knows it by its token for a minute more; after that it
+/// would be another.
+const KNOWN_AGAIN: Duration = Duration::from_secs(9 * 60);
+
 impl Tries {
+    pub(crate) fn begin(now: Timestamp) -> Self {
+        Self { made: 0, lost: false, since: now }
+    }
+
+    /// Notes that for certain nothing happened: what is sent next is sent for the first time.
+    fn nothing_happened(&mut self, now: Timestamp) {
+        self.lost = false;
+        self.since = now;
+    }
+
     /// Notes a failure; an error where there is no use in another try.
-    pub(crate) fn failed(&mut self, what: Trouble, error: Error) -> Result<()> {
+    pub(crate) fn failed(&mut self, what: Trouble, error: Error, now: Timestamp) -> Result<()> {
         self.made += 1;
         self.lost |= what == Trouble::Lost;
         let again = match what {
@@ -305,15 +330,19 @@ impl Tries {
             Trouble::Unreachable => self.lost,
             Trouble::Refused(_) => false,
         };
-        if again && self.made < ATTEMPTS {
+        let would_be_another = self.lost && now >= self.since + KNOWN_AGAIN;
+        if again && self.made < ATTEMPTS && !would_be_another {
             return Ok(());
         }
         if self.lost && error.kind() != ErrorKind::OutcomeUnknown {
-            let unknown = Error::new(ErrorKind::OutcomeUnknown, "dynamodb was lost while it wrote");
-            return Err(unknown.with_source(error));
+            return Err(lost_while_writing().with_source(error));
         }
         Err(error)
     }
+}
+
+fn lost_while_writing() -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, "dynamodb was lost while it wrote")
 }
 
 /// Why a write of one item failed.
@@ -365,11 +394,15 @@ fn read_reasons(reasons: &[CancellationReason]) -> Reasons {
     let has = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
     let answer = |reason: &CancellationReason| match reason.code() {
         Some("ConditionalCheckFailed") => Answer::Failed(stood_there(reason.item())),
-        _ => Answer::Fine,
+        Some("None") | None => Answer::Fine,
+        Some(_) => Answer::Contended,
+    };
+    let is_too_large = |reason: &CancellationReason| {
+        reason.code() == Some("ValidationError") && is_about_size(reason.message())
     };
     if has("ConditionalCheckFailed") {
         Reasons::Answers(reasons.iter().map(answer).collect())
-    } else if has("ItemCollectionSizeLimitExceeded") {
+    } else if has("ItemCollectionSizeLimitExceeded") || reasons.iter().any(is_too_large) {
         Reasons::Trouble(Trouble::Refused(ErrorKind::TooLarge))
     } else if has("ValidationError") || has("DuplicateItem") {
         Reasons::Trouble(Trouble::Refused(ErrorKind::InvalidInput))
@@ -384,6 +417,12 @@ fn read_reasons(reasons: &[CancellationReason]) -> Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::EPOCH;
+
+    fn unavailable() -> Error {
+        Error::new(ErrorKind::Unavailable, "constructed")
+    }
 
     fn reasons(codes: &[&str]) -> Reasons {
         let reason = |code: &&str| CancellationReason::builder().code(*code).build();
@@ -402,8 +441,15 @@ mod tests {
         ] {
             assert_eq!(reasons(codes), Reasons::Trouble(expected), "{codes:?}");
         }
-        let answers = Reasons::Answers(vec![Answer::Failed(None), Answer::Fine, Answer::Fine]);
+        let answers = Reasons::Answers(vec![Answer::Failed(None), Answer::Contended, Answer::Fine]);
         assert_eq!(reasons(&["ConditionalCheckFailed", "TransactionConflict", "None"]), answers);
+    }
+
+    #[test]
+    fn an_item_beyond_the_limit_is_too_large_in_a_transaction_too() {
+        let message = "Item size to update has exceeded the maximum allowed size";
+        let reason = CancellationReason::builder().code("ValidationError").message(message).build();
+        assert_eq!(read_reasons(&[reason]), Reasons::Trouble(Trouble::Refused(ErrorKind::TooLarge)));
     }
 
     #[test]
@@ -418,24 +464,35 @@ mod tests {
 
     #[test]
     fn what_may_have_happened_is_never_called_unavailable() {
-        let unavailable = || Error::new(ErrorKind::Unavailable, "constructed");
-        let mut tries = Tries::default();
-        assert!(tries.failed(Trouble::Lost, unavailable()).is_ok());
-        assert!(tries.failed(Trouble::Unreachable, unavailable()).is_ok());
-        let refused = tries.failed(Trouble::Refused(ErrorKind::Config), unavailable());
+        let mut tries = Tries::begin(NOW);
+        assert!(tries.failed(Trouble::Lost, unavailable(), NOW).is_ok());
+        assert!(tries.failed(Trouble::Unreachable, unavailable(), NOW).is_ok());
+        let refused = tries.failed(Trouble::Refused(ErrorKind::Config), unavailable(), NOW);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
 
-        let mut tries = Tries::default();
-        let unreachable = tries.failed(Trouble::Unreachable, unavailable()).unwrap_err();
+        let mut tries = Tries::begin(NOW);
+        let unreachable = tries.failed(Trouble::Unreachable, unavailable(), NOW).unwrap_err();
         assert_eq!(unreachable.kind(), ErrorKind::Unavailable);
     }
 
     #[test]
+    fn what_dynamodb_may_have_forgotten_is_not_sent_again() {
+        let late = NOW + KNOWN_AGAIN;
+        let mut tries = Tries::begin(NOW);
+        assert!(tries.failed(Trouble::Busy, unavailable(), late).is_ok(), "nothing to be known again by");
+        let forgotten = tries.failed(Trouble::Lost, unavailable(), late).unwrap_err();
+        assert_eq!(forgotten.kind(), ErrorKind::OutcomeUnknown);
+
+        let mut tries = Tries::begin(NOW);
+        tries.nothing_happened(late);
+        assert!(tries.failed(Trouble::Lost, unavailable(), late).is_ok());
+    }
+
+    #[test]
     fn a_busy_store_is_tried_so_often_and_no_more() {
-        let mut tries = Tries::default();
-        let busy = || Error::new(ErrorKind::Unavailable, "constructed");
+        let mut tries = Tries::begin(NOW);
         let mut made = 1;
-        while tries.failed(Trouble::Busy, busy()).is_ok() {
+        while tries.failed(Trouble::Busy, unavailable(), NOW).is_ok() {
             made += 1;
         }
         assert_eq!(made, ATTEMPTS);

@@ -177,6 +177,21 @@ async fn the_stores_own_items_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_would_be_in_the_stores_index_is_refused() {
+    let store = new_store().await;
+    let mut tx = store.begin(at(&store), now()).await.unwrap();
+    for (table, accepted) in [(store.table(), false), ("another", true)] {
+        let put = Put::builder()
+            .table_name(table)
+            .set_item(Some(users_key("17")))
+            .item("queue", AttributeValue::S("mine".to_owned()));
+        let item = TransactWriteItem::builder().put(put.build().unwrap()).build();
+        let pushed = tx.conn().await.unwrap().push(item).map_err(|error| error.kind());
+        assert_eq!(pushed, if accepted { Ok(()) } else { Err(ErrorKind::InvalidInput) });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_sent_again_does_not_write_the_users_items_again() {
     let store = new_store().await;
     let mut tx = begin(&store, "a", [count(&store)]).await;

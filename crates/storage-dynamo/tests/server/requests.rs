@@ -4,13 +4,15 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::builders::TransactWriteItemsFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
-use evenkeel_core::{Batch, ErrorKind, Expect, ExpectStream, Lease, Merge, NewEvent, Read, Store, Version};
+use evenkeel_core::{
+    Batch, ErrorKind, Expect, ExpectStream, Found, Lease, LeasedJob, Merge, NewEvent, Read, Store, Version,
+};
 use evenkeel_storage_dynamo::{Decorate, DynamoStore, TableOptions};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::meddler::{Meddler, Trick};
-use crate::shop::{at, batch, claim, exists, head, key, new_table, now};
+use crate::shop::{at, batch, claim, exists, head, key, new_store, new_table, now};
 
 const THROTTLED: Trick = Trick::Answer(
     r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down"}"#,
@@ -23,6 +25,13 @@ const EXCEEDED: Trick = Trick::Answer(
 const IN_CONFLICT: Trick = Trick::Answer(
     r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"cancelled",
         "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"ongoing"}]}"#,
+);
+
+/// The head of the log, the second of what an append writes, is not judged; the page seems to stand.
+const HEAD_IN_CONFLICT: Trick = Trick::Answer(
+    r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"cancelled",
+        "CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"ongoing"},
+            {"Code":"ConditionalCheckFailed","Message":"failed"},{"Code":"None"}]}"#,
 );
 
 const IN_PROGRESS: Trick = Trick::Answer(
@@ -133,6 +142,11 @@ async fn every_transaction_carries_a_token_of_its_own() {
     assert_eq!(tokens.len(), 3);
 }
 
+async fn lease(store: &DynamoStore, max: usize) -> Vec<LeasedJob> {
+    let want = Lease { queue: "q".into(), max, hold_for: Duration::from_secs(60), now: now() };
+    store.lease(&at(store), want).await.unwrap().jobs
+}
+
 /// Asks what requests consume.
 #[derive(Debug)]
 struct ShowCapacity;
@@ -200,6 +214,29 @@ async fn a_transaction_in_conflict_with_another_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_that_meets_another_in_the_midst_of_its_commit_is_made_again() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    meddler.meddle("TransactWriteItems", [HEAD_IN_CONFLICT, HEAD_IN_CONFLICT]);
+    let committed = store.commit(append(&store, "s", ExpectStream::NoStream)).await.unwrap();
+    assert_eq!(committed.appended[0].position, 1);
+    assert_eq!(
+        meddler.kinds(),
+        ["GetItem", "TransactWriteItems", "TransactWriteItems", "TransactWriteItems"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_becomes_a_store_though_the_answer_is_lost() {
+    let meddler = Meddler::new();
+    let config = meddler.config(&format!("test-{}", Uuid::new_v4()));
+    config.create_table(&TableOptions::new()).await.unwrap();
+    meddler.meddle("PutItem", [Trick::LoseAnswer]);
+    let store = meddler.open(config).await;
+    store.commit(claim(&store, "a")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_asked_for_with_the_same_token() {
     let meddler = Meddler::new();
     let store = meddler.new_store().await;
@@ -242,6 +279,24 @@ async fn a_lost_answer_of_a_single_put_is_recognised() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_where_a_lost_write_was_is_no_proof_that_it_was_not() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    let other = store.commit(claim(&store, "a")).await.unwrap();
+    // As if the other had written over it between the two requests.
+    meddler.meddle("PutItem", [Trick::LoseAnswer]);
+    let error = store.commit(claim(&store, "a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert_eq!(meddler.kinds(), ["PutItem"; 3]);
+    // Sent again by the caller, it has its verdict.
+    let error = store.commit(claim(&store, "a")).await.unwrap_err();
+    let Found::Record { record: Some(record), .. } = error.into_conflict().unwrap().found else {
+        panic!("a record stands there");
+    };
+    assert_eq!(record.version, other.version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_stays_lost_is_an_unknown_outcome() {
     let meddler = Meddler::new();
     let store = meddler.new_store().await;
@@ -262,11 +317,69 @@ async fn a_lost_answer_of_what_may_not_be_repeated_is_an_unknown_outcome() {
     let push = batch(&store, |batch| batch.push("q", "a", now(), "", Merge::Keep));
     meddler.meddle("DeleteItem", [Trick::LoseAnswer]);
     let delete = batch(&store, |batch| batch.delete(key("a"), Expect::Present));
-    for batch in [put, push, delete] {
+    meddler.meddle("PutItem", [Trick::LoseAnswer]);
+    let replace = batch(&store, |batch| batch.put(key("a"), "", Expect::Present));
+    for batch in [put, push, replace, delete] {
         let error = store.commit(batch).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     }
-    assert_eq!(meddler.kinds(), ["PutItem", "PutItem", "DeleteItem"]);
+    assert_eq!(meddler.kinds(), ["PutItem", "PutItem", "PutItem", "DeleteItem"]);
+
+    let leased = lease(&store, 1).await.remove(0);
+    meddler.seen();
+    meddler.meddle("UpdateItem", [Trick::LoseAnswer]);
+    let later = now() + Duration::from_secs(90);
+    let extend = batch(&store, |batch| batch.extend("q", "a", leased.token, later));
+    let error = store.commit(extend).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert_eq!(meddler.kinds(), ["UpdateItem"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_onto_jobs_does_not_send_the_payloads_that_they_have() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    let ids: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+    for id in &ids {
+        let push = batch(&store, |batch| batch.push("q", id, now(), vec![7; 358_000], Merge::Keep));
+        store.commit(push).await.unwrap();
+    }
+    let leased = lease(&store, 12).await;
+    meddler.seen();
+    let pushes = batch(&store, |batch| {
+        ids.iter().fold(batch, |batch, id| batch.push("q", id, now(), "a new one", Merge::Keep))
+    });
+    store.commit(pushes).await.unwrap();
+    let seen = meddler.seen();
+    assert!(seen.iter().all(|seen| seen.body.to_string().len() < 100_000));
+    assert_eq!(seen.last().unwrap().kind, "TransactWriteItems");
+
+    for job in leased {
+        assert_eq!(job.payload.len(), 358_000);
+        store.commit(batch(&store, |batch| batch.ack("q", &job.id, job.token))).await.unwrap();
+    }
+    let again = lease(&store, 12).await;
+    assert_eq!(again.len(), 12);
+    assert!(again.iter().all(|job| job.attempt == 1 && &job.payload[..] == b"a new one"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_does_not_fit_beside_the_payload_of_a_leased_job_is_too_large() {
+    let store = new_store().await;
+    let push =
+        |bytes: usize| batch(&store, |batch| batch.push("q", "a", now(), vec![7; bytes], Merge::Sooner));
+    store.commit(push(300_000)).await.unwrap();
+    // Nobody holds it: the one replaces the other.
+    store.commit(push(300_001)).await.unwrap();
+    let leased = lease(&store, 1).await.remove(0);
+    assert_eq!(store.commit(push(300_002)).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    let mut with_another = push(300_002);
+    with_another.put(key("a"), "", Expect::Absent);
+    assert_eq!(store.commit(with_another).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(!exists(&store, "a").await);
+    store.commit(push(100_000)).await.unwrap();
+    store.commit(batch(&store, |batch| batch.ack("q", "a", leased.token))).await.unwrap();
+    assert_eq!(lease(&store, 1).await.remove(0).payload.len(), 100_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
