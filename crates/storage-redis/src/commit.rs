@@ -12,6 +12,7 @@ use evenkeel_core::{
 use redis::{Cmd, Value};
 use uuid::Uuid;
 
+use crate::error::SOON;
 use crate::keys::{Keys, Place, Tag};
 use crate::rows;
 use crate::script::{self, Arguments};
@@ -64,10 +65,13 @@ impl Committer {
         let answer = self.servers.ask(&request).await?;
         let (verdicts, is_safe) = self.verdicts(answer).map_err(unreadable)?;
         let decoded = batches.iter().zip(verdicts).map(|(batch, verdict)| {
-            let committed = decode(batch, verdict)?;
-            self.signals.committed(batch);
+            let decoded = decode(batch, verdict);
+            if decoded.is_ok() {
+                self.signals.committed(batch);
+            }
+            // A refusal too may rest on what a fail-over takes back.
             is_safe.as_ref().map_err(Error::repeated)?;
-            Ok(committed)
+            decoded
         });
         Ok(decoded.collect())
     }
@@ -137,6 +141,9 @@ fn encode(tag: &Tag, sender: Uuid, batches: &[Batch], writes: &[Write]) -> Cmd {
         batch.ops().iter().for_each(|op| encode_op(batch, op, &mut keys, &mut arguments));
         writes.iter().for_each(|write| write.encode(&mut keys, &mut arguments));
         debug_assert_eq!(arguments.len() - begins, length);
+    }
+    if Write::may_miss_a_key(writes) {
+        keys.number(Place::Nothing);
     }
     let script = if writes.is_empty() { &script::COMMIT } else { &script::COMMIT_WITH };
     script.call(&keys.into_names(), &arguments)
@@ -231,9 +238,7 @@ fn decode(batch: &Batch, verdict: Value) -> Result<Committed> {
             Ok(Committed { version: batch.version(), appended: appended.map_err(unreadable)? })
         }
         (2, [op, found @ ..]) => Err(refused(batch, op, found.first().cloned().unwrap_or_default())?),
-        (3, [message]) => {
-            Err(failed(ErrorKind::Unexpected, "the script failed before it wrote anything", message))
-        }
+        (3, [message]) => Err(unwritten(message)),
         (4, [message]) => Err(failed(
             ErrorKind::OutcomeUnknown,
             "the script failed while it wrote: something else writes the store's keys",
@@ -241,6 +246,14 @@ fn decode(batch: &Batch, verdict: Value) -> Result<Committed> {
         )),
         _ => Err(unreadable(rows::damaged("answer"))),
     }
+}
+
+fn unwritten(message: &Value) -> Error {
+    if rows::text(message.clone()).is_ok_and(|says| says.contains("non local key")) {
+        return failed(ErrorKind::Unavailable, "the partition is moving to another server", message)
+            .with_retry(SOON);
+    }
+    failed(ErrorKind::Unexpected, "the script failed before it wrote anything", message)
 }
 
 fn failed(kind: ErrorKind, what: &'static str, message: &Value) -> Error {

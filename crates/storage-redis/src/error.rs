@@ -4,7 +4,7 @@ use evenkeel_core::{Error, ErrorKind, RetryHint};
 use redis::RedisError;
 
 /// How long to wait before asking a server again that has something to finish first.
-const SOON: RetryHint = RetryHint::After(Duration::from_millis(100));
+pub(crate) const SOON: RetryHint = RetryHint::After(Duration::from_millis(100));
 
 /// How long to wait before asking a server again that needs help.
 const LATER: RetryHint = RetryHint::After(Duration::from_secs(1));
@@ -12,12 +12,16 @@ const LATER: RetryHint = RetryHint::After(Duration::from_secs(1));
 /// The error of a command. `lost` is its kind where the connection was lost before the answer:
 /// `OutcomeUnknown` for a command that writes, `Unavailable` for another.
 ///
-/// What the server itself says comes before it has written anything: it refuses a script whole, and
-/// what happens within one is part of the script's answer.
+/// What the server itself says comes before it has written anything: it refuses a script whole. But
+/// where a script breaks off, it may have written: an error from within one is of the kind of a lost
+/// answer, where that is `OutcomeUnknown`.
 pub(crate) fn parse_redis_error(error: RedisError, lost: ErrorKind, doing: &'static str) -> Error {
-    use ErrorKind::{Config, Corrupt, Unavailable, Unexpected};
+    use ErrorKind::{Config, Corrupt, OutcomeUnknown, Unavailable, Unexpected};
     let says = |text: &str| error.detail().is_some_and(|detail| detail.contains(text));
     let (kind, retry, message) = match error.code() {
+        Some(_) if lost == OutcomeUnknown && says("on @user_script:") => {
+            (OutcomeUnknown, RetryHint::Now, "the script broke off")
+        }
         Some("LOADING") => (Unavailable, LATER, "the server is still loading its data"),
         Some("BUSY") => (Unavailable, LATER, "the server is busy with a script"),
         Some("CLUSTERDOWN") => (Unavailable, LATER, "the cluster is down"),
@@ -107,6 +111,18 @@ mod tests {
             let error = parse_redis_error(said(line), OutcomeUnknown, "testing");
             assert_eq!(error.kind(), kind, "{line}");
             assert_eq!(error.retry() == RetryHint::Never, kind != Unavailable, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_broke_off_may_have_written() {
+        let line = "NOPERM ACL failure in script: User a has no permissions to access one of the channels \
+                    script: 4ca238f611c9d0ae4e9a75a5dbac22aedc1e44b0, on @user_script:98.";
+        for (lost, kind) in [
+            (ErrorKind::OutcomeUnknown, ErrorKind::OutcomeUnknown),
+            (ErrorKind::Unavailable, ErrorKind::Config),
+        ] {
+            assert_eq!(parse_redis_error(said(line), lost, "testing").kind(), kind);
         }
     }
 

@@ -11,6 +11,7 @@
 //!                      :q:queue      jobs by id, a hash               :d:...  when each is ready
 //!                                                                     :j:...  their ids in order
 //!                      :u:key        the user's own
+//!                      :n            never anything
 //! ```
 
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ pub(crate) enum Place<'a> {
     Expiries,
     /// A key of the user's.
     User(&'a str),
+    /// Never anything: while a cluster moves a slot, it refuses calls that name what is not there.
+    Nothing,
 }
 
 impl<'a> Place<'a> {
@@ -56,6 +59,7 @@ impl<'a> Place<'a> {
             Self::Queue(_) => &['q', 'd', 'j'],
             Self::Expiries => &['x'],
             Self::User(_) => &['u'],
+            Self::Nothing => &['n'],
         }
     }
 }
@@ -91,7 +95,7 @@ impl Tag {
                 Place::Stream(name) | Place::Queue(name) | Place::User(name) => {
                     format!("{tag}:{letter}:{name}")
                 }
-                Place::Log | Place::Expiries => format!("{tag}:{letter}"),
+                Place::Log | Place::Expiries | Place::Nothing => format!("{tag}:{letter}"),
             }
         })
     }
@@ -162,6 +166,7 @@ mod tests {
             Place::Queue("}{"),
             Place::Expiries,
             Place::User("{other}:stock"),
+            Place::Nothing,
         ] {
             for key in tag.keys(place) {
                 assert_eq!(Slot::for_key(&key), tag.slot(), "{key:?}");

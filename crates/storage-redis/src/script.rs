@@ -24,11 +24,11 @@ macro_rules! script {
 
 script!(
     /// Commits batches.
-    COMMIT, "#!lua", "time", "record", "job", "log", "arguments", "ops", "commit"
+    COMMIT, "#!lua", "time", "keep", "record", "job", "log", "arguments", "ops", "commit"
 );
 script!(
     /// Commits a batch with the user's writes.
-    COMMIT_WITH, "#!lua", "time", "record", "job", "log", "arguments", "ops", "writes", "commit"
+    COMMIT_WITH, "#!lua", "time", "keep", "record", "job", "log", "arguments", "ops", "writes", "commit"
 );
 script!(GET, "#!lua flags=no-writes", "get");
 script!(SCAN, "#!lua flags=no-writes", "scan");
@@ -36,7 +36,7 @@ script!(READ_LOG, "#!lua flags=no-writes", "log", "read_log");
 script!(READ_STREAM, "#!lua flags=no-writes", "log", "read_stream");
 script!(LEASE, "#!lua", "time", "job", "lease");
 // What makes room is allowed where there is none left.
-script!(SWEEP_RECORDS, "#!lua flags=allow-oom", "time", "record", "sweep_records");
+script!(SWEEP_RECORDS, "#!lua flags=allow-oom", "time", "keep", "record", "sweep_records");
 script!(SWEEP_EVENTS, "#!lua flags=allow-oom", "log", "sweep_events");
 script!(OPEN, "#!lua", "open");
 

@@ -131,6 +131,11 @@ impl Server {
         load_scripts(&mut self.connection().await?.connection).await
     }
 
+    /// Whether it leads, and is no replica.
+    pub(crate) async fn check_role(&self) -> Result<()> {
+        check_role(&mut self.connection().await?.connection).await
+    }
+
     /// Lets the next command make a new connection: the server is not what it was.
     pub(crate) fn disconnect(&self) {
         if let Some(live) = self.live() {

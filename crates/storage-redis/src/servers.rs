@@ -104,6 +104,26 @@ impl Servers {
         }
     }
 
+    /// The server that keeps a slot. Where none is known, the cluster is asked once more.
+    pub(crate) async fn keeper(&self, slot: Slot) -> Result<Arc<Server>> {
+        if let Ok(server) = self.of_slot(slot) {
+            return Ok(server);
+        }
+        self.look_around().await?;
+        self.of_slot(slot)
+    }
+
+    /// Lets go of servers that became replicas: one that is asked on an open connection answers with
+    /// what was so a while ago.
+    pub(crate) async fn leave_replicas(&self) {
+        for server in self.masters() {
+            if let Err(error) = server.check_role().await {
+                tracing::debug!(%error, server = %server.address(), "the server does not lead");
+                server.disconnect();
+            }
+        }
+    }
+
     /// Sends a command to the server that keeps its partition; the answer is no error.
     ///
     /// It is sent again only where it was certainly not run: to another server, or once a script is
@@ -115,7 +135,7 @@ impl Servers {
             let (answer, server) = match asking.take() {
                 Some(server) => (send_asking(&server, request).await, server),
                 None => {
-                    let server = self.of_slot(request.slot)?;
+                    let server = self.keeper(request.slot).await?;
                     (send(&server, request).await, server)
                 }
             };
@@ -129,7 +149,7 @@ impl Servers {
                     last = Some(error);
                     continue;
                 }
-                Err(Failure::Lost(error)) => return Err(request.lost(error)),
+                Err(Failure::Lost(error)) => return Err(request.failed(error)),
             };
             match error.kind() {
                 Some(ServerErrorKind::NoScript) => server.load_scripts().await?,
@@ -138,11 +158,11 @@ impl Servers {
                 Some(ServerErrorKind::ReadOnly) => {
                     // Its name may lead to the new master by now.
                     server.disconnect();
-                    return Err(request.refused(error));
+                    return Err(request.failed(error.into()));
                 }
-                _ => return Err(request.refused(error)),
+                _ => return Err(request.failed(error.into())),
             }
-            last = Some(request.refused(error));
+            last = Some(request.failed(error.into()));
         }
         Err(last.expect("a command is sent at least once"))
     }
@@ -205,16 +225,12 @@ impl Servers {
 }
 
 impl Request {
-    fn lost(&self, error: RedisError) -> Error {
-        let kind = match self.effect {
+    fn failed(&self, error: RedisError) -> Error {
+        let lost = match self.effect {
             Effect::Reads => ErrorKind::Unavailable,
             Effect::Writes => ErrorKind::OutcomeUnknown,
         };
-        parse_redis_error(error, kind, self.doing)
-    }
-
-    fn refused(&self, error: ServerError) -> Error {
-        parse_redis_error(error.into(), ErrorKind::Unexpected, self.doing)
+        parse_redis_error(error, lost, self.doing)
     }
 }
 

@@ -8,6 +8,7 @@ use evenkeel_core::{
     AnyStore, Batch, Clock, Committed, JobPage, Jobs, Key, Lease, Leased, Limits, Namespace, Partition, Read,
     Record, RecordPage, Result, Scan, SignalHub, Signals, Slice, Store, StoreInfo, Timestamp,
 };
+use redis::cluster_routing::Slot;
 use uuid::Uuid;
 
 use crate::commit::Committer;
@@ -29,6 +30,13 @@ const FOLD: FoldLimits =
 /// A store in one Redis, or in a cluster. Handles are cheap to clone and share everything.
 ///
 /// Its connections are made when they are needed, and close with the last handle.
+///
+/// # Limits
+/// - An append that is sent again once its events were trimmed and swept is not recognised as applied:
+///   where later events follow them it is a `Conflict`. It is not applied twice.
+/// - A server that becomes a replica while it is connected refuses commits at once. A process that only
+///   reads may read what was so before, until the first call after a minute has had the server asked
+///   what it is; with [`unchecked_clock`](RedisConfig::unchecked_clock) it is never asked.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     info: Arc<StoreInfo>,
@@ -124,15 +132,21 @@ impl RedisStore {
         let shared = &self.shared;
         if shared.skew.is_due() {
             let (skew, clock) = (Arc::clone(&shared.skew), Arc::clone(&shared.clock));
-            let server = shared.servers.of_slot(self.tag(at).slot())?;
+            let (servers, slot) = (Arc::clone(&shared.servers), self.tag(at).slot());
             tokio::spawn(async move {
-                if let Err(error) = compare_clocks(&skew, &*clock, &server).await {
+                if let Err(error) = compare_clocks_at(&servers, slot, &skew, &*clock).await {
                     tracing::debug!(%error, "the clocks were not compared");
                 }
+                servers.leave_replicas().await;
             });
         }
         shared.skew.check()
     }
+}
+
+async fn compare_clocks_at(servers: &Servers, slot: Slot, skew: &Skew, clock: &dyn Clock) -> Result<()> {
+    let server = servers.keeper(slot).await?;
+    compare_clocks(skew, clock, &server).await
 }
 
 async fn compare_clocks(skew: &Skew, clock: &dyn Clock, server: &Server) -> Result<()> {

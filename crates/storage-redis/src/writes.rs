@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use evenkeel_core::{Error, ErrorKind, Result, Timestamp};
 use redis::Value;
 
@@ -14,6 +16,9 @@ use crate::script::Arguments;
 /// run in the order they were added, after the batch was judged.
 ///
 /// A batch that is sent again and was applied already does not run them again.
+///
+/// While a cluster moves the partition to another server, a commit that takes something away from a
+/// key (`DEL`, `HDEL`, `SREM`, `ZREM`, `PEXPIREAT`) and then writes that key again is `Unavailable`.
 #[derive(Debug)]
 pub struct RedisWrites {
     tag: Tag,
@@ -127,6 +132,18 @@ impl RedisWrites {
 }
 
 impl Write {
+    /// Whether one of the commands may take a key away that a later one writes.
+    pub(crate) fn may_miss_a_key(writes: &[Self]) -> bool {
+        let mut gone = HashSet::new();
+        writes.iter().any(|write| {
+            let is_gone = gone.contains(write.key.as_str());
+            if matches!(write.command, "DEL" | "HDEL" | "SREM" | "ZREM" | "PEXPIREAT") {
+                gone.insert(write.key.as_str());
+            }
+            is_gone
+        })
+    }
+
     /// How many arguments it takes, as `lua/writes.lua` lists them.
     pub(crate) fn length(&self) -> usize {
         4 + self.arguments.len()

@@ -3,8 +3,8 @@
 mod common;
 
 use common::ledger::Ledger;
-use common::{assert_error, claim, connect, eventually, exists, partition, send};
-use evenkeel_core::{ErrorKind, Signal, Store};
+use common::{assert_error, batch, claim, connect, eventually, exists, key, lease, now, partition, send};
+use evenkeel_core::{Batch, ErrorKind, Expect, Merge, Signal, Store, StoreExt, Timestamp, Transactional};
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::{Redis, RedisCluster};
 use redis::aio::MultiplexedConnection;
@@ -119,6 +119,101 @@ async fn while_a_slot_moves_reads_find_what_is_there() {
     store.commit(claim(&store, "b")).await.unwrap();
 }
 
+/// A slot that is about to move, with one record that expires, one job that is leased, and a hash of
+/// the user's, of one field. Nothing has moved yet.
+async fn about_to_move<'a>(cluster: &'a RedisCluster, store: &RedisStore) -> (Mover<'a>, Batch) {
+    let mut mover = Mover::new(cluster).await;
+    let mut tx = store.begin(partition(store), now()).await.unwrap();
+    tx.conn().await.unwrap().hset("mine", "field", "1");
+    tx.batch().put_until(key("expires"), "", Expect::Absent, Timestamp::MAX).push(
+        "queue",
+        "job",
+        now(),
+        "",
+        Merge::Keep,
+    );
+    store.finish(tx).await.unwrap();
+    let mut ack = batch(store);
+    for job in lease(store, "queue").await {
+        ack.ack("queue", job.id, job.token);
+    }
+    let (slot, from) = mover.keeper(&tag(store)).await;
+    mover.open(slot, from, (from + 1) % 3).await;
+    (mover, ack)
+}
+
+async fn while_a_slot_moves_what_is_emptied_is_filled_again() {
+    let cluster = RedisCluster::start(&[]).unwrap();
+    let store = config(&cluster).open().await.unwrap();
+    let (_mover, mut ack) = about_to_move(&cluster, &store).await;
+    ack.push("queue", "other", now(), "", Merge::Keep);
+    ack.delete(key("expires"), Expect::Present);
+    ack.put_until(key("expires too"), "", Expect::Absent, Timestamp::MAX);
+    store.commit(ack).await.unwrap();
+    assert_eq!([exists(&store, "expires").await, exists(&store, "expires too").await], [false, true]);
+    let jobs: Vec<String> = lease(&store, "queue").await.into_iter().map(|job| job.id).collect();
+    assert_eq!(jobs, ["other"]);
+}
+
+async fn while_a_slot_moves_a_users_key_is_not_taken_away_and_written_again() {
+    let cluster = RedisCluster::start(&[]).unwrap();
+    let store = config(&cluster).open().await.unwrap();
+    let (mut mover, ack) = about_to_move(&cluster, &store).await;
+    let (slot, from) = mover.keeper(&tag(&store)).await;
+    let mut transaction = async || {
+        let mut tx = store.begin(partition(&store), now()).await.unwrap();
+        let writes = tx.conn().await.unwrap();
+        writes.hset("mine", "other", "2").del("mine").hset("mine", "third", "3");
+        let name = writes.key("mine");
+        *tx.batch() = ack.clone();
+        let result = store.finish(tx).await;
+        let fields: Vec<String> = send(&mut mover.conns[from], &format!("HKEYS {name}")).await.unwrap();
+        (result, fields)
+    };
+    let (result, fields) = transaction().await;
+    assert_error(&result.unwrap_err(), ErrorKind::Unavailable, "moving");
+    assert_eq!(fields, ["field"]);
+    let mut conn = connect(&cluster.nodes()[from].url()).await;
+    let () = send(&mut conn, &format!("CLUSTER SETSLOT {slot} STABLE")).await.unwrap();
+    let (result, fields) = transaction().await;
+    result.unwrap();
+    assert_eq!(fields, ["third"]);
+}
+
+async fn a_partition_that_no_server_kept_is_found_once_one_does() {
+    let cluster = RedisCluster::start(&["--cluster-require-full-coverage", "no"]).unwrap();
+    let store = config(&cluster).open().await.unwrap();
+    let mut mover = Mover::new(&cluster).await;
+    store.commit(claim(&store, "a")).await.unwrap();
+    let (slot, from) = mover.keeper(&tag(&store)).await;
+    let mut keepers = async |command: &str| {
+        let mut count = 0;
+        for conn in &mut mover.conns {
+            // Those that have heard of it refuse.
+            let _ = send::<()>(conn, command).await;
+            let ranges: Vec<redis::Value> = send(conn, "CLUSTER SLOTS").await.unwrap();
+            count += ranges.iter().filter(|range| covers(range, slot)).count();
+        }
+        count
+    };
+    let forget = format!("CLUSTER DELSLOTS {slot}");
+    eventually("no server knows a keeper", async || keepers(&forget).await == 0).await;
+    let store = config(&cluster).open().await.unwrap();
+    let error = store.commit(claim(&store, "b")).await.unwrap_err();
+    assert_error(&error, ErrorKind::Unavailable, "no server of the cluster keeps");
+    let mut conn = connect(&cluster.nodes()[from].url()).await;
+    let () = send(&mut conn, &format!("CLUSTER ADDSLOTS {slot}")).await.unwrap();
+    eventually("the slot has a keeper", async || keepers("PING").await == 3).await;
+    store.commit(claim(&store, "b")).await.unwrap();
+}
+
+/// Whether an entry of `CLUSTER SLOTS` covers a slot.
+fn covers(range: &redis::Value, slot: u16) -> bool {
+    let redis::Value::Array(range) = range else { panic!("{range:?}") };
+    let [redis::Value::Int(first), redis::Value::Int(last), ..] = range[..] else { panic!("{range:?}") };
+    (first..=last).contains(&i64::from(slot))
+}
+
 async fn a_subscription_follows_its_slot() {
     let cluster = RedisCluster::start(&[]).unwrap();
     let (store, other) = (config(&cluster).open().await.unwrap(), config(&cluster).open().await.unwrap());
@@ -163,7 +258,7 @@ async fn one_server_of_the_url_is_enough_to_find_the_others() {
     for node in cluster.nodes() {
         let url = format!("redis+cluster://127.0.0.1:{}", node.port());
         let store = RedisConfig::new(&url).unwrap().open().await.unwrap();
-        for at in evenkeel_core::StoreExt::partitions(&store) {
+        for at in store.partitions() {
             store.sweep(&at, common::now(), 1).await.unwrap();
         }
     }
@@ -176,7 +271,7 @@ async fn a_cluster_is_not_taken_for_one_server() {
         match RedisStore::open(&node.url()).await {
             // The one that keeps what the store is lets itself be opened, up to the first other slot.
             Ok(store) => {
-                for at in evenkeel_core::StoreExt::partitions(&store) {
+                for at in store.partitions() {
                     if let Err(error) = store.sweep(&at, common::now(), 1).await {
                         assert_error(&error, ErrorKind::Config, "redis+cluster:");
                         refused += 1;
@@ -209,7 +304,7 @@ async fn connections_close_with_the_last_handle() {
     let store = config(&cluster).open().await.unwrap();
     let mut signals = store.signals();
     assert_eq!(signals.next().await, Signal::Missed);
-    for at in evenkeel_core::StoreExt::partitions(&store) {
+    for at in store.partitions() {
         store.sweep(&at, common::now(), 1).await.unwrap();
     }
     assert!(clients().await > before.0);
@@ -224,6 +319,9 @@ evenkeel_testkit::server_tests! {
     "redis-cluster", Redis::available => [
         a_slot_that_moves_under_load_loses_and_doubles_nothing,
         while_a_slot_moves_reads_find_what_is_there,
+        while_a_slot_moves_what_is_emptied_is_filled_again,
+        while_a_slot_moves_a_users_key_is_not_taken_away_and_written_again,
+        a_partition_that_no_server_kept_is_found_once_one_does,
         a_subscription_follows_its_slot,
         a_cluster_that_dies_and_comes_back_loses_and_doubles_nothing,
         one_server_of_the_url_is_enough_to_find_the_others,

@@ -207,6 +207,24 @@ async fn a_sum_that_redis_would_refuse_is_refused_before_anything_is_written() {
     assert_eq!(look::<i64>(&redis, &store, "EXISTS", "witness").await, 0);
 }
 
+async fn a_key_that_expires_at_once_is_judged_as_gone() {
+    let redis = redis(&[]);
+    let store = open(&redis).await;
+    let past = now() - Duration::from_secs(1);
+    let (half, large) = (5_000_000_000_000_000_000, 9_000_000_000_000_000_000);
+    write(&store, |writes| writes.incr_by("n", -half).set("text", "x")).await.unwrap();
+    // From what it holds the sum would be small enough.
+    let error = write(&store, |writes| {
+        writes.set("witness", "x").expire_at("n", past).incr_by("n", large).incr_by("n", half)
+    })
+    .await;
+    assert_error(&error.unwrap_err(), ErrorKind::InvalidInput, "too large");
+    assert_eq!(look::<i64>(&redis, &store, "EXISTS", "witness").await, 0);
+    assert_eq!(look::<i64>(&redis, &store, "GET", "n").await, -half);
+    write(&store, |writes| writes.expire_at("text", past).rpush("text", "e")).await.unwrap();
+    assert_eq!(look::<Vec<String>>(&redis, &store, "LRANGE 0 -1", "text").await, ["e"]);
+}
+
 async fn a_transaction_of_another_store_is_refused() {
     let redis = redis(&[]);
     let store = open(&redis).await;
@@ -226,6 +244,7 @@ evenkeel_testkit::server_tests! {
         a_key_of_another_type_is_refused_before_anything_is_written,
         types_are_judged_as_the_commands_before_will_leave_them,
         a_sum_that_redis_would_refuse_is_refused_before_anything_is_written,
+        a_key_that_expires_at_once_is_judged_as_gone,
         a_transaction_of_another_store_is_refused,
     ],
 }

@@ -252,8 +252,8 @@ async fn waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown() {
     let error = store.commit(first.clone()).await.unwrap_err();
     assert_error(&error, ErrorKind::OutcomeUnknown, "Replicas");
     assert!(exists(&store, "a").await, "the server itself has it");
-    // A verdict that is certain stays certain.
-    assert_eq!(store.commit(claim(&store, "a")).await.unwrap_err().kind(), ErrorKind::Conflict);
+    // What was found may be gone after a fail-over.
+    assert_eq!(store.commit(claim(&store, "a")).await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
 
     let replica = common::redis(&["--replicaof", "127.0.0.1", &redis.port().to_string()]);
     eventually("the replica follows", async || {
@@ -265,6 +265,73 @@ async fn waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown() {
     let mut more = batch(&store);
     more.append_any("s", [NewEvent::new("E", "", now())]);
     eventually("the replica confirms", async || store.commit(more.clone()).await.is_ok()).await;
+    assert_eq!(store.commit(claim(&store, "a")).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+/// Stops a server without its noticing (`STOP`), or lets it go on (`CONT`).
+fn signal(pid: &str, signal: &str) {
+    let kill = std::process::Command::new("kill").args([&format!("-{signal}"), pid]).status();
+    assert!(kill.unwrap().success());
+}
+
+async fn a_batch_sent_again_is_waited_for_too() {
+    let redis = redis(&[]);
+    let replica = common::redis(&["--replicaof", "127.0.0.1", &redis.port().to_string()]);
+    let waiting = || config(&redis).wait_replicas(1, Duration::from_millis(50));
+    let store = waiting().open().await.unwrap();
+    let first = claim(&store, "a");
+    eventually("the replica confirms", async || store.commit(first.clone()).await.is_ok()).await;
+    let info: String = ask(&replica, "INFO server").await;
+    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap();
+    signal(pid, "STOP");
+    let put = claim(&store, "b");
+    let mut append = batch(&store);
+    append.append_any("s", [NewEvent::new("E", "", now())]);
+    for batch in [&put, &append] {
+        for _ in 0..2 {
+            // On a connection that has written nothing yet.
+            let again = waiting().open().await.unwrap();
+            let error = again.commit(batch.clone()).await.unwrap_err();
+            assert_error(&error, ErrorKind::OutcomeUnknown, "Replicas");
+        }
+    }
+    signal(pid, "CONT");
+    for batch in [&put, &append] {
+        eventually("the replica confirms", async || store.commit(batch.clone()).await.is_ok()).await;
+    }
+    assert_eq!(store.read(&partition(&store), Read::partition(0, 10)).await.unwrap().head, 1);
+}
+
+async fn who_only_reads_leaves_a_server_that_became_a_replica_within_a_minute() {
+    let (redis, master) = (redis(&[]), common::redis(&[]));
+    let clock = ManualClock::at(now());
+    let store = config(&redis).max_skew(Duration::from_secs(600)).clock(clock.shared()).open().await.unwrap();
+    store.commit(claim(&store, "a")).await.unwrap();
+    let _: () = ask(&redis, &format!("REPLICAOF 127.0.0.1 {}", master.port())).await;
+    clock.advance(Duration::from_secs(60));
+    eventually("the role is asked for", async || {
+        match store.get(&partition(&store), now(), &[key("a")]).await {
+            Ok(_) => false,
+            Err(error) => {
+                assert_error(&error, ErrorKind::Unavailable, "replica");
+                true
+            }
+        }
+    })
+    .await;
+    let _: () = ask(&redis, "REPLICAOF NO ONE").await;
+    assert!(store.get(&partition(&store), now(), &[key("a")]).await.is_ok());
+}
+
+async fn a_user_who_may_not_publish_commits_all_the_same() {
+    let redis = redis(&[]);
+    let _: () = ask(&redis, "ACL SETUSER quiet on >secret ~* +@all resetchannels").await;
+    let url = format!("redis://quiet:secret@127.0.0.1:{}", redis.port());
+    let store = RedisStore::open(&url).await.unwrap();
+    let mut batch = push(&store, "queue");
+    batch.append_any("s", [NewEvent::new("E", "", now())]);
+    assert_eq!(store.commit(batch).await.unwrap().appended[0].position, 1);
+    assert_eq!(lease(&store, "queue").await.len(), 1);
 }
 
 async fn waiting_for_the_disk_of_a_server_that_cannot_say_is_refused() {
@@ -392,6 +459,9 @@ evenkeel_testkit::server_tests! {
         a_commit_is_one_call_and_those_that_wait_share_one,
         a_batch_that_meets_damage_fails_alone_and_writes_nothing,
         waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown,
+        a_batch_sent_again_is_waited_for_too,
+        who_only_reads_leaves_a_server_that_became_a_replica_within_a_minute,
+        a_user_who_may_not_publish_commits_all_the_same,
         waiting_for_the_disk_of_a_server_that_cannot_say_is_refused,
         a_sweep_of_everything_leaves_nothing_but_places_in_the_log,
         every_key_of_a_partition_has_the_slot_of_its_tag,

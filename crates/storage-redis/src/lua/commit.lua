@@ -24,7 +24,11 @@ local function commit(at, stop)
     end
     at = at + size
   end
-  if batch.was_applied then return true end
+  if batch.applied then
+    -- Written once more: WAIT promises to wait for what its own connection wrote.
+    redis.call('HSET', unpack(batch.applied))
+    return true
+  end
   if failing then
     local code = ARGV[starts[failing]]
     if (code == 'put' or code == 'delete' or code == 'check') and not is_live(found, batch.now) then
@@ -87,12 +91,15 @@ for place = 1, tonumber(ARGV[4]) do
   at = stop
 end
 
-local done, problem = pcall(index)
-if not done then
-  local message = type(problem) == 'table' and problem.err or tostring(problem)
-  for place, verdict in ipairs(verdicts) do
-    if verdict == 1 or verdict[1] == 1 then verdicts[place] = { 4, message } end
+for _, step in ipairs({ index, keep_no_longer }) do
+  local done, problem = pcall(step)
+  if not done then
+    local message = type(problem) == 'table' and problem.err or tostring(problem)
+    for place, verdict in ipairs(verdicts) do
+      if verdict == 1 or verdict[1] == 1 then verdicts[place] = { 4, message } end
+    end
   end
 end
-if #hints > 0 then redis.call('SPUBLISH', ARGV[2], ARGV[3] .. table.concat(hints)) end
+-- A hint may be lost, for one where the user may not publish.
+if #hints > 0 then redis.pcall('SPUBLISH', ARGV[2], ARGV[3] .. table.concat(hints)) end
 return verdicts

@@ -4,8 +4,9 @@
 -- operation's number and where its arguments begin, and returns how many they are, whether what it
 -- expects is so, and what it found. `apply` has one for each that writes.
 
--- The batch at hand: id, now, whether it was applied before, what its operations found (`before`),
--- and where its events went (`appended`: operation, version, position of each append).
+-- The batch at hand: id, now, what its operations found (`before`), where its events went (`appended`:
+-- operation, version, position of each append), and where it was applied before, what it left there
+-- (`applied`: hash, field, value).
 local batch
 
 local judge, apply = {}, {}
@@ -40,7 +41,9 @@ judge.check, judge.delete = judge_record, judge_record
 function judge.put(op, at)
   local record = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
   batch.before[op] = record
-  if record and string.sub(record, 1, 16) == batch.id then batch.was_applied = true end
+  if record and string.sub(record, 1, 16) == batch.id then
+    batch.applied = { key_at(at + 1), ARGV[at + 2], record }
+  end
   return 5, as_expected(ARGV[at + 3], record), record
 end
 
@@ -65,7 +68,7 @@ function apply.put(op, at)
   if expires_at then
     redis.call('ZADD', expiries, score(expires_at), string.sub(records, prefix) .. '\0' .. id)
   elseif before and expiry(before) then
-    redis.call('ZREM', expiries, string.sub(records, prefix) .. '\0' .. id)
+    remove_member(expiries, string.sub(records, prefix) .. '\0' .. id)
   end
 end
 
@@ -97,7 +100,7 @@ function judge.append(op, at)
       origin = entry and string.sub(entry[2][6], 1, 16)
     end
     if origin == batch.id and first > 0 and first <= head.version then
-      batch.was_applied = true
+      batch.applied = { key_at(at + 1), '', decimal(log_head(key_at(at + 1))) }
       local appended = batch.appended
       appended[#appended + 1], appended[#appended + 2], appended[#appended + 3] = op - 1, first, position
     end
@@ -152,9 +155,9 @@ end
 
 local function remove_job(at)
   local id = ARGV[at + 2]
-  redis.call('HDEL', key_at(at + 1), id)
-  redis.call('ZREM', key_after(at + 1, 1), id)
-  redis.call('ZREM', key_after(at + 1, 2), id)
+  remove_field(key_at(at + 1), id)
+  remove_member(key_after(at + 1, 1), id)
+  remove_member(key_after(at + 1, 2), id)
 end
 
 -- Push. More arguments: due, merge, payload.

@@ -11,8 +11,8 @@ end
 
 -- Removes a record from its group and the expiry index.
 local function remove_record(expiries, records, prefix, id, record)
-  redis.call('HDEL', records, id)
+  remove_field(records, id)
   if expiry(record) then
-    redis.call('ZREM', expiries, string.sub(records, prefix) .. '\0' .. id)
+    remove_member(expiries, string.sub(records, prefix) .. '\0' .. id)
   end
 end

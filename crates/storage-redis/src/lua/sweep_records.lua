@@ -10,8 +10,9 @@ for place = 3, #ARGV do
   local record = redis.call('HGET', records, id)
   if record and expiry(record) and earlier(expiry(record), instant) then
     remove_record(KEYS[1], records, prefix, id, record)
-    redis.call('ZREM', index, id)
+    remove_member(index, id)
     swept = swept + 1
   end
 end
+keep_no_longer()
 return swept
