@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evenkeel_core::{ErrorKind, Store, SystemClock};
@@ -17,33 +17,37 @@ async fn a_server_that_is_gone_is_unavailable_and_work_goes_on_when_it_is_back()
     store.commit(claim(&store, "before")).await.unwrap();
 
     let stopping = Arc::new(AtomicBool::new(false));
+    let (acknowledgements, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let callers: Vec<_> = (0..8)
         .map(|caller| {
             let (store, stopping) = (store.clone(), Arc::clone(&stopping));
+            let (acknowledgements, failures) = (Arc::clone(&acknowledgements), Arc::clone(&failures));
             tokio::spawn(async move {
-                let (mut acknowledged, mut failed) = (Vec::new(), 0);
+                let mut acknowledged = Vec::new();
                 let mut n = 0;
                 while !stopping.load(Ordering::SeqCst) {
                     let id = format!("{caller}-{n}");
                     match store.commit(claim(&store, &id)).await {
-                        Ok(_) => acknowledged.push(id),
+                        Ok(_) => {
+                            acknowledged.push(id);
+                            acknowledgements.fetch_add(1, Ordering::SeqCst);
+                        }
                         Err(error) => {
                             let kind = error.kind();
                             let expected = [ErrorKind::Unavailable, ErrorKind::OutcomeUnknown];
                             assert!(expected.contains(&kind), "{error:?}");
-                            failed += 1;
-                            SystemClock::shared().sleep(Duration::from_millis(5)).await;
+                            failures.fetch_add(1, Ordering::SeqCst);
+                            tokio::task::yield_now().await;
                         }
                     }
                     n += 1;
                 }
-                (acknowledged, failed)
+                acknowledged
             })
         })
         .collect();
 
-    let pause = || SystemClock::shared().sleep(Duration::from_millis(300));
-    pause().await;
+    until_more(&acknowledgements, MANY).await;
     server.stop();
     let mut n = 0;
     let unavailable = loop {
@@ -57,21 +61,32 @@ async fn a_server_that_is_gone_is_unavailable_and_work_goes_on_when_it_is_back()
         }
     };
     assert!(unavailable.to_string().contains("could not be reached"), "{unavailable}");
-    pause().await;
+    until_more(&failures, MANY).await;
     server.go_on();
     store.commit(claim(&store, "after")).await.unwrap();
-    pause().await;
+    until_more(&acknowledgements, MANY).await;
     stopping.store(true, Ordering::SeqCst);
 
-    let mut failed = 0;
     for caller in callers {
-        let (acknowledged, failures) = caller.await.unwrap();
-        assert!(!acknowledged.is_empty());
-        for id in acknowledged {
+        for id in caller.await.unwrap() {
             assert!(exists(&store, &id).await, "{id} was acknowledged");
         }
-        failed += failures;
     }
-    assert!(failed > 0);
     assert!(exists(&store, "before").await && exists(&store, "after").await);
+}
+
+/// So many that every caller is likely to be among them.
+const MANY: usize = 40;
+
+/// Waits until a count has grown by as much.
+async fn until_more(count: &AtomicUsize, by: usize) {
+    let wanted = count.load(Ordering::SeqCst) + by;
+    let counted = async {
+        while count.load(Ordering::SeqCst) < wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let clock = SystemClock::shared();
+    let in_time = clock.timeout_at(clock.now() + Duration::from_secs(60), counted).await;
+    assert!(in_time.is_some(), "{} instead of {wanted}", count.load(Ordering::SeqCst));
 }
