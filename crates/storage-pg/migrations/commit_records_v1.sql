@@ -1,9 +1,9 @@
 -- What `commit_v1` does, for few operations on records and on nothing else: what a transaction of the
 -- user's ends with. One by one, without sets to be made up, they take half as long.
 --
--- The same locks, arguments and verdicts. The batches come in an order in which they may be judged.
+-- The same locks (too few to take the partition whole), arguments and verdicts. The batches come in an order in which they may be judged.
 CREATE FUNCTION evenkeel.commit_records_v1(
-    of_part text, of_store uuid, whole boolean, part_lock integer, locks integer[],
+    of_part text, of_store uuid, part_lock integer, locks integer[],
     b_id uuid[], b_now bigint[],
     r_batch integer[], r_op integer[], r_does text[], r_space text[], r_grp text[], r_id text[],
     r_expect text[], r_version uuid[], r_value bytea[], r_expires_at bigint[]
@@ -26,14 +26,10 @@ BEGIN
         RAISE EXCEPTION 'this is another store' USING ERRCODE = 'EK002';
     END IF;
 
-    IF whole THEN
-        PERFORM pg_advisory_xact_lock(1702259537, part_lock);
-    ELSE
-        PERFORM pg_advisory_xact_lock_shared(1702259537, part_lock);
-        FOR nth IN 1 .. cardinality(locks) LOOP
-            PERFORM pg_advisory_xact_lock(1702259538, locks[nth]);
-        END LOOP;
-    END IF;
+    PERFORM pg_advisory_xact_lock_shared(1702259537, part_lock);
+    FOR nth IN 1 .. cardinality(locks) LOOP
+        PERFORM pg_advisory_xact_lock(1702259538, locks[nth]);
+    END LOOP;
 
     round := 1;
     WHILE first <= cardinality(r_batch) LOOP

@@ -127,40 +127,34 @@ impl<'a> Call<'a> {
         let mut locks: Vec<i32> = self.waves.keys().copied().collect();
         // In one order, so that two calls never wait for each other in a circle.
         locks.sort_unstable();
+        let Self { part, scope, batches, records, streams, events, jobs, pushes, waves: _ } = self;
+        if self.is_small() {
+            let statement = database
+                .statement(COMMIT_RECORDS)
+                .bind(part.as_str())
+                .bind(store)
+                .bind(lock(&[scope]))
+                .bind(&locks[..])
+                .bind(&batches.id[..])
+                .bind(&batches.now[..]);
+            return records.bind(statement);
+        }
         let takes_whole = locks.len() > MAX_LOCKS;
         if takes_whole {
             locks.clear();
         }
-        let Self { part, scope, batches, records, streams, events, jobs, pushes, waves: _ } = self;
-        let is_small = streams.batch.is_empty()
-            && jobs.batch.is_empty()
-            && pushes.batch.is_empty()
-            && records.batch.len() <= ONE_BY_ONE;
         let statement = database
-            .statement(if is_small { COMMIT_RECORDS } else { COMMIT })
+            .statement(COMMIT)
             .bind(part.as_str())
             .bind(store)
             .bind(takes_whole)
             .bind(lock(&[scope]))
             .bind(&locks[..])
             .bind(&batches.id[..])
-            .bind(&batches.now[..]);
-        let statement = if is_small { statement } else { statement.bind(&batches.wave[..]) };
-        let statement = statement
-            .bind(&records.batch[..])
-            .bind(&records.op[..])
-            .bind(&records.does[..])
-            .bind(&records.space[..])
-            .bind(&records.group[..])
-            .bind(&records.id[..])
-            .bind(&records.expect[..])
-            .bind(&records.version[..])
-            .bind(&records.value[..])
-            .bind(&records.expires_at[..]);
-        if is_small {
-            return statement;
-        }
-        statement
+            .bind(&batches.now[..])
+            .bind(&batches.wave[..]);
+        records
+            .bind(statement)
             .bind(&streams.batch[..])
             .bind(&streams.op[..])
             .bind(&streams.does[..])
@@ -190,6 +184,14 @@ impl<'a> Call<'a> {
             .bind(&pushes.due[..])
             .bind(&pushes.payload[..])
             .bind(&pushes.sooner[..])
+    }
+
+    /// Whether it is about few records and nothing else.
+    fn is_small(&self) -> bool {
+        self.streams.batch.is_empty()
+            && self.jobs.batch.is_empty()
+            && self.pushes.batch.is_empty()
+            && self.records.batch.len() <= ONE_BY_ONE
     }
 
     /// The wave that a batch goes in: after every batch before it that names something it names.
@@ -278,6 +280,22 @@ impl<'a> Records<'a> {
     }
 }
 
+impl Records<'_> {
+    fn bind(&self, statement: Statement) -> Statement {
+        statement
+            .bind(&self.batch[..])
+            .bind(&self.op[..])
+            .bind(&self.does[..])
+            .bind(&self.space[..])
+            .bind(&self.group[..])
+            .bind(&self.id[..])
+            .bind(&self.expect[..])
+            .bind(&self.version[..])
+            .bind(&self.value[..])
+            .bind(&self.expires_at[..])
+    }
+}
+
 impl<'a> Streams<'a> {
     fn add(&mut self, batch: i32, op: i32, what: &'a Op) {
         let (does, stream, expect, count, through) = match what {
@@ -334,8 +352,8 @@ impl<'a> Jobs<'a> {
     }
 }
 
-const COMMIT_RECORDS: &str = "SELECT * FROM evenkeel.commit_records_v1($1, $2, $3, $4, $5, $6, $7, \
-    $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const COMMIT_RECORDS: &str = "SELECT * FROM evenkeel.commit_records_v1($1, $2, $3, $4, $5, $6, \
+    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 const COMMIT: &str = "SELECT * FROM evenkeel.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, \
     $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
