@@ -64,9 +64,9 @@ impl RecordBase {
 /// How a job is taken to stand.
 #[derive(Clone, Debug)]
 pub(crate) enum JobBase {
-    /// It does not matter.
+    /// It does not matter, but that each payload is in its item.
     Any,
-    /// Held by this token, and not pushed meanwhile.
+    /// Held by this token, not pushed meanwhile, and with its payload in its item.
     HeldBy(Token),
     /// There is none, it is supposed.
     Supposed,
@@ -88,15 +88,16 @@ impl JobBase {
     }
 
     /// The condition that it is as taken.
-    pub(crate) fn guard(&self) -> Option<Guard> {
-        Some(match self {
-            Self::Any => return None,
+    pub(crate) fn guard(&self) -> Guard {
+        match self {
+            Self::Any => Guard::new("attribute_not_exists(vref) AND attribute_not_exists(pref)", []),
             Self::Supposed | Self::Known(None) => Guard::no_item(),
             Self::Known(Some(stored)) => Guard::new("ver = :ver", [(":ver", binary_id(stored.revision))]),
-            Self::HeldBy(token) => {
-                Guard::new("tok = :tok AND attribute_not_exists(pdue)", [(":tok", binary_id(token.0))])
-            }
-        })
+            Self::HeldBy(token) => Guard::new(
+                "tok = :tok AND attribute_not_exists(pdue) AND attribute_not_exists(vref)",
+                [(":tok", binary_id(token.0))],
+            ),
+        }
     }
 }
 

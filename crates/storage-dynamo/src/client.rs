@@ -177,6 +177,16 @@ impl Dynamo {
 
     /// Some of what a query finds.
     pub(crate) async fn query(&self, query: &Query, what: &'static str) -> Result<Found> {
+        self.query_after(query, None, what).await
+    }
+
+    /// Some of what a query finds after a key: of an item in the index, all that it shows.
+    pub(crate) async fn query_after(
+        &self,
+        query: &Query,
+        after: Option<Item>,
+        what: &'static str,
+    ) -> Result<Found> {
         let limit = i32::try_from(query.limit).unwrap_or(i32::MAX);
         let values: Item =
             query.values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -188,6 +198,7 @@ impl Dynamo {
                 .key_condition_expression(query.condition)
                 .set_expression_attribute_values(Some(values.clone()))
                 .scan_index_forward(query.forwards == Forwards::Yes)
+                .set_exclusive_start_key(after.clone())
                 .limit(limit);
             let request = match query.of {
                 Of::Table => request.consistent_read(true),

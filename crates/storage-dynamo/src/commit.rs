@@ -14,16 +14,17 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use evenkeel_core::fold::CommitFold;
 use evenkeel_core::{Batch, Committed, Error, ErrorKind, Partition, Result, SignalHub, judge};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
+use crate::apart;
 use crate::client::{Dynamo, Forwards, Of, Query};
 use crate::hints::{AllHints, Hints};
 use crate::keys;
 use crate::knowledge::{Knowledge, Subject, needs_log_head};
 use crate::read::not_yet;
-use crate::rows::{self, Reclaim};
+use crate::rows::{self, Item, Reclaim};
 use crate::tx::{UserItems, user_item_failed};
-use crate::working_set::{Settled, WorkingSet};
+use crate::working_set::{Settled, WorkingSet, Writes};
 use crate::write::{Answer, Outcome, Write};
 
 /// How often a commit learns and begins anew. Each time somebody else has written to the same items
@@ -109,6 +110,8 @@ impl Committer {
     }
 }
 
+const JUDGING: &str = "judging";
+
 const A_VERDICT_EACH: &str = "each batch has a verdict";
 
 struct Attempt<'a> {
@@ -133,17 +136,19 @@ impl Attempt<'_> {
             let set = WorkingSet::new(&batches, &knowledge, hints);
             let mut set = set.expect("settling has read what is needed");
             let judged: Vec<_> = batches.iter().map(|batch| judge::commit(&mut set, batch)).collect();
-            let writes = set.writes(self.at, self.committer.reclaim)?;
-            let (subjects, writes): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+            let Writes { subjects, writes, payloads } = set.writes(self.at, self.committer.reclaim)?;
+            payloads.write(dynamo).await?;
             match self.write(writes).await? {
                 Outcome::Written => {
                     set.note(hints);
+                    payloads.clean_up(dynamo).await;
                     for (place, verdict) in open.into_iter().zip(judged) {
                         verdicts[place] = Some(verdict);
                     }
                     return Ok(verdicts.into_iter().flatten().collect());
                 }
                 Outcome::Cancelled(answers) => {
+                    let answers = self.fetch_payloads(&subjects, answers).await?;
                     let learned = learn(&subjects, answers, &mut knowledge)?;
                     knowledge.tell(hints);
                     if learned == Learned::Nothing || round > 3 {
@@ -202,8 +207,40 @@ impl Attempt<'_> {
         let mut keys: Vec<_> = subjects.iter().map(|subject| subject.key(self.at)).collect();
         keys.sort_unstable_by(|a, b| (&a.pk, &a.sk).cmp(&(&b.pk, &b.sk)));
         keys.dedup();
-        let items = self.committer.dynamo.get_all(keys, "judging").await?;
-        subjects.iter().try_for_each(|subject| knowledge.learn(subject, items.get(&subject.key(self.at))))
+        let items = self.committer.dynamo.get_all(keys, JUDGING).await?;
+        let whole = subjects.iter().map(|subject| {
+            let item = items.get(&subject.key(self.at)).cloned();
+            self.whole(subject, item)
+        });
+        let whole = try_join_all(whole).await?;
+        subjects.iter().zip(whole).try_for_each(|(subject, item)| knowledge.learn(subject, item.as_ref()))
+    }
+
+    /// The same answers, with the payloads that the jobs they show refer to.
+    async fn fetch_payloads(
+        &self,
+        subjects: &[Option<Subject>],
+        answers: Vec<Answer>,
+    ) -> Result<Vec<Answer>> {
+        let whole = answers.into_iter().enumerate().map(|(place, answer)| async move {
+            match (answer, subjects.get(place)) {
+                (Answer::Failed(item), Some(Some(subject))) => {
+                    Ok(Answer::Failed(self.whole(subject, item).await?))
+                }
+                (answer, _) => Ok(answer),
+            }
+        });
+        try_join_all(whole).await
+    }
+
+    /// An item with the payload that it refers to, where it is a job's.
+    async fn whole(&self, subject: &Subject, item: Option<Item>) -> Result<Option<Item>> {
+        match subject {
+            Subject::Job { .. } => {
+                apart::fetch(&self.committer.dynamo, &subject.key(self.at), item, JUDGING).await
+            }
+            Subject::Record(_) | Subject::Stream(_) | Subject::LogHead => Ok(item),
+        }
     }
 
     async fn read_pointers(&self, missing: Vec<(String, u64)>, knowledge: &mut Knowledge) -> Result<()> {
@@ -219,7 +256,7 @@ impl Attempt<'_> {
                 forwards: Forwards::Yes,
                 limit: 1,
             };
-            let found = self.committer.dynamo.query(&query, "judging").await?;
+            let found = self.committer.dynamo.query(&query, JUDGING).await?;
             let pointer = found.items.first().map(rows::pointer).transpose()?;
             // A query may see a commit in part.
             let pointer = pointer.filter(|pointer| pointer.first <= version).ok_or_else(|| {

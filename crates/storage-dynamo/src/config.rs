@@ -41,9 +41,9 @@ pub struct DynamoConfig {
 /// Who reclaims records that have expired. They read as absent either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// DynamoDB, by the table's time to live: free of charge, within some days. Opening does not
-    /// check that the table has it: where it was created otherwise, expired records stay stored until
-    /// its time to live is switched on for the attribute `ttl`.
+    /// DynamoDB, by the table's time to live: free of charge, within some days. Where that is off,
+    /// expired records stay stored until it is switched on for the attribute `ttl`; opening warns of it,
+    /// and refuses a table whose time to live goes by another attribute.
     Native,
     /// [`sweep`](evenkeel_core::Store::sweep), which reads the whole table to find them: for
     /// emulators and small tables.
@@ -184,7 +184,8 @@ impl DynamoConfig {
     ///
     /// # Errors
     /// `Config` where the table does not exist, was made a store with another number of partitions,
-    /// a newer evenkeel keeps it, or the clocks are too far apart; `Unavailable` where DynamoDB
+    /// a newer evenkeel keeps it, its time to live goes by another attribute than [`Expiry::Native`]
+    /// needs, or the clocks are too far apart; `Unavailable` where DynamoDB
     /// cannot be reached.
     pub async fn open(self) -> Result<DynamoStore> {
         DynamoStore::connect(&self).await

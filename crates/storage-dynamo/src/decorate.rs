@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilde
 use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::operation::delete_table::builders::DeleteTableFluentBuilder;
 use aws_sdk_dynamodb::operation::describe_table::builders::DescribeTableFluentBuilder;
+use aws_sdk_dynamodb::operation::describe_time_to_live::builders::DescribeTimeToLiveFluentBuilder;
 use aws_sdk_dynamodb::operation::get_item::builders::GetItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
@@ -72,6 +73,8 @@ decorate! {
     create_table: CreateTableFluentBuilder,
     /// Asks how the table stands.
     describe_table: DescribeTableFluentBuilder,
+    /// Asks whether DynamoDB reclaims expired records.
+    describe_time_to_live: DescribeTimeToLiveFluentBuilder,
     /// Has DynamoDB reclaim expired records.
     update_time_to_live: UpdateTimeToLiveFluentBuilder,
     /// Deletes the table.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use evenkeel_core::{Error, ErrorKind, Key, Partition, Result};
+use uuid::Uuid;
 
 use crate::rows::Item;
 
@@ -16,7 +17,8 @@ pub(crate) const PK: &str = "pk";
 /// The table's sort key.
 pub(crate) const SK: &str = "sk";
 
-/// The index of what falls due: jobs by queue, and streams with something to sweep.
+/// The index of what falls due: jobs by queue, streams with something to sweep, and payloads apart from
+/// their jobs.
 pub(crate) const DUE_INDEX: &str = "due";
 
 /// The index's partition key.
@@ -97,6 +99,24 @@ pub(crate) fn queue(at: &Partition, name: &str) -> String {
     format!("{at}/q/{name}")
 }
 
+/// A payload that a job refers to by an id. It follows from the job's key, and the other way around.
+pub(crate) fn payload(job: &ItemKey, id: Uuid) -> ItemKey {
+    // No namespace has a slash: the first such part is what makes it a job's key.
+    ItemKey { pk: job.pk.replacen("/q/", "/p/", 1), sk: format!("{}/{}", id.simple(), job.sk) }
+}
+
+/// The job that a payload was written for, and its id; `None` where the key is no payload's.
+pub(crate) fn job_of_payload(key: &ItemKey) -> Option<(ItemKey, Uuid)> {
+    let (id, job) = key.sk.split_once('/')?;
+    let job = ItemKey { pk: key.pk.replacen("/p/", "/q/", 1), sk: job.to_owned() };
+    Some((job, id.parse().ok()?))
+}
+
+/// The index's partition key of the payloads that jobs refer to.
+pub(crate) fn payloads(at: &Partition) -> String {
+    format!("{at}/p")
+}
+
 /// The head of a partition's log.
 pub(crate) fn log_head(at: &Partition) -> ItemKey {
     ItemKey { pk: format!("{at}/h"), sk: HEAD.to_owned() }
@@ -143,7 +163,8 @@ pub(crate) fn is_ours(pk: &str) -> bool {
     let (Some(_), index, rest) = (parts.next(), parts.next(), parts.next()) else { return false };
     let is_index = |index: &str| !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     let is_shape = |rest: &str| {
-        rest == "h" || rest == "t" || ["r/", "q/", "l/", "s/"].iter().any(|shape| rest.starts_with(shape))
+        ["h", "p", "t"].contains(&rest)
+            || ["r/", "q/", "p/", "l/", "s/"].iter().any(|shape| rest.starts_with(shape))
     };
     pk == store().pk || (index.is_some_and(is_index) && rest.is_some_and(is_shape))
 }
@@ -177,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_leads_to_its_job() {
+        let id = Uuid::new_v4();
+        for name in ["q", "/q/", "/p/", "p/q/"] {
+            let job = job(&at(), name, name);
+            let payload = payload(&job, id);
+            assert!(payload.pk.starts_with("default/3/p/"), "{payload:?}");
+            assert_eq!(job_of_payload(&payload), Some((job, id)));
+        }
+        let longest = "ä".repeat(Key::MAX_PART / 2);
+        assert!(payload(&job(&at(), &longest, &longest), id).sk.len() <= 1024);
+        assert_eq!(job_of_payload(&log_head(&at())), None);
+    }
+
+    #[test]
     fn places_sort_as_numbers_and_before_the_head() {
         assert!(place(9) < place(10) && place(u64::MAX).as_str() < HEAD);
     }
@@ -192,6 +227,8 @@ mod tests {
             chunk(&at(), 1),
             stream(&at(), "s"),
             trims(&at()),
+            payload(&job(&at(), "q", "a"), Uuid::nil()).pk,
+            payloads(&at()),
         ] {
             assert!(is_ours(&own), "{own}");
         }

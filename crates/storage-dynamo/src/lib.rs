@@ -10,8 +10,7 @@
 //!   most; where its outcome stays unknown, the error says so.
 //! - Through door 2 the user's own items join the commit ([`DynamoWrites`]).
 //!
-//! A *leased* job's payload and what is pushed to it meanwhile stay under 405,000 bytes together, or
-//! the push is `TooLarge`. Global tables are not supported. More, and the costs: `docs/design.md`.
+//! Global tables are not supported. More, and the costs: `docs/design.md`.
 //!
 //! # Example
 //! ```no_run
@@ -31,6 +30,7 @@
 //! # }
 //! ```
 
+mod apart; // payloads with items of their own
 mod bases; // how items are taken to stand
 mod client; // requests, as this store makes them
 mod commit; // assume, judge, write, learn, repeat

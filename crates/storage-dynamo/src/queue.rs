@@ -5,10 +5,13 @@ use evenkeel_core::{ErrorKind, Hold, Job, Lease, Leased, LeasedJob, Partition, R
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use crate::apart::{self, Payloads};
 use crate::client::{Dynamo, Forwards, Of, Query, send};
 use crate::keys::{self, ItemKey, READY};
 use crate::rows::{self, Item, StoredJob, binary_id, number};
 use crate::write::{Action, Guard, OneFailed, Outcome, Resent, Tries, Write};
+
+const LEASING: &str = "leasing jobs";
 
 /// How often new candidates are looked for, where others took those found.
 const LOOKS: usize = 4;
@@ -44,7 +47,7 @@ pub(crate) async fn lease(dynamo: &Dynamo, at: &Partition, want: &Lease) -> Resu
         let mut lost = 0;
         while !due.is_empty() && jobs.len() < want.max {
             let some = due.len().min(want.max - jobs.len()).min(ABREAST);
-            let claims = due.drain(..some).map(|candidate| claim(dynamo, candidate, want.now, until));
+            let claims = due.drain(..some).map(|candidate| claim(dynamo, at, candidate, want.now, until));
             let mut failed = None;
             for claimed in join_all(claims).await {
                 match claimed {
@@ -91,7 +94,7 @@ async fn candidates(
         // Twice as many as wanted, so that others can be avoided, and still among the earliest.
         limit: missing.saturating_mul(2).saturating_add(8),
     };
-    let found = dynamo.query(&query, "leasing jobs").await?;
+    let found = dynamo.query(&query, LEASING).await?;
     let candidate = |item: &Item| {
         let ready_at = Timestamp::from_micros(rows::needed(item, READY)?);
         Ok(Candidate { key: ItemKey::of(item)?, ready_at })
@@ -105,6 +108,7 @@ async fn candidates(
 /// Leases a job, unless another was first or it is not due after all.
 async fn claim(
     dynamo: &Dynamo,
+    at: &Partition,
     candidate: Candidate,
     now: Timestamp,
     until: Timestamp,
@@ -114,20 +118,24 @@ async fn claim(
         let stored = match take(dynamo, &candidate.key, now, hold).await? {
             Taken::Leased(job) => return Ok(Some(leased(candidate.key.sk, job, hold))),
             Taken::Not => return Ok(None),
-            Taken::Pushed(stored) => stored,
+            Taken::Known(stored) => stored,
         };
         // What was pushed during the lease before becomes part of the job.
-        let mut job = stored.job;
+        let mut job = stored.job.clone();
         job.lease(hold);
-        let after = StoredJob { job: job.clone(), revision: Uuid::new_v4() };
+        let after = stored.becoming(&candidate.key, job, Uuid::new_v4());
+        let mut payloads = Payloads::default();
+        payloads.note(at, &candidate.key, &stored, Some(&after), now);
+        let (update, values) = rows::job_update(&candidate.key, &stored, &after);
         let write = Write {
             key: candidate.key.clone(),
-            action: Action::Put(rows::job_item(&candidate.key, &after)),
+            action: Action::Update(update.into(), values),
             guard: Some(Guard::new("ver = :ver", [(":ver", binary_id(stored.revision))])),
             resent: Resent::Recognised(after.revision),
         };
         if let Outcome::Written = dynamo.write(vec![write]).await? {
-            return Ok(Some(leased(candidate.key.sk, job, hold)));
+            payloads.clean_up(dynamo).await;
+            return Ok(Some(leased(candidate.key.sk, after.job, hold)));
         }
     }
     Ok(None)
@@ -141,13 +149,14 @@ fn leased(id: String, job: Job, hold: Hold) -> LeasedJob {
 /// What came of an attempt to lease a job.
 enum Taken {
     Leased(Job),
-    /// It is due, but something was pushed to it during the lease before.
-    Pushed(StoredJob),
+    /// It is due, but something was pushed to it during the lease before, or its payload has an
+    /// item of its own.
+    Known(StoredJob),
     /// It is gone, or not due.
     Not,
 }
 
-/// Leases a job to which nothing was pushed, without knowing it before.
+/// Leases a job to which nothing was pushed and whose payload is in its item, without knowing it before.
 async fn take(dynamo: &Dynamo, key: &ItemKey, now: Timestamp, hold: Hold) -> Result<Taken> {
     let values = [
         (":one", number(1)),
@@ -165,7 +174,9 @@ async fn take(dynamo: &Dynamo, key: &ItemKey, now: Timestamp, hold: Hold) -> Res
             .table_name(&dynamo.table)
             .set_key(Some(key.attributes()))
             .update_expression("SET att = att + :one, tok = :tok, til = :til, ready = :til, ver = :new")
-            .condition_expression("ready <= :now AND attribute_not_exists(pdue)")
+            .condition_expression(
+                "ready <= :now AND attribute_not_exists(pdue) AND attribute_not_exists(vref)",
+            )
             .set_expression_attribute_values(Some(values.clone()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -174,14 +185,16 @@ async fn take(dynamo: &Dynamo, key: &ItemKey, now: Timestamp, hold: Hold) -> Res
             Err(error) => OneFailed::from(error),
         };
         match failure {
-            OneFailed::Guard(None) => return Ok(Taken::Not),
-            OneFailed::Guard(Some(item)) => {
+            OneFailed::Guard(item) => {
+                let Some(item) = apart::fetch(dynamo, key, item, LEASING).await? else {
+                    return Ok(Taken::Not);
+                };
                 let stored = rows::job(&item)?;
                 // An answer that was lost may have said so already.
                 return Ok(if stored.job.is_held_by(hold.token) {
                     Taken::Leased(stored.job)
                 } else if stored.job.ready_at() <= now {
-                    Taken::Pushed(stored)
+                    Taken::Known(stored)
                 } else {
                     Taken::Not
                 });

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use evenkeel_core::{
-    Error, ErrorKind, Event, JobPage, Jobs, Key, Order, Partition, Read, Record, RecordPage, Result,
+    Error, ErrorKind, Event, Job, JobPage, Jobs, Key, Order, Partition, Read, Record, RecordPage, Result,
     RetryHint, Scan, Slice, Source, Timestamp,
 };
 
+use crate::apart;
 use crate::client::{Dynamo, Forwards, Of, Query};
 use crate::keys::{self, ItemKey};
 use crate::pages::{self, Page};
@@ -124,13 +125,13 @@ pub(crate) async fn jobs(dynamo: &Dynamo, at: &Partition, want: &Jobs) -> Result
             let distinct: HashSet<&String> = ids.iter().collect();
             let keys = distinct.into_iter().map(|id| keys::job(at, queue, id)).collect();
             let found = dynamo.get_all(keys, WHAT).await?;
-            let stored = ids.iter().filter_map(|id| Some((id, found.get(&keys::job(at, queue, id))?)));
-            let jobs =
-                stored.map(|(id, item)| Ok((id.clone(), rows::job(item)?.job))).collect::<Result<_>>()?;
+            let whole = apart::fetch_all(dynamo, found.into_values().collect(), WHAT).await?;
+            let stored: HashMap<String, Job> = whole.iter().map(job).collect::<Result<_>>()?;
+            let jobs = ids.iter().filter_map(|id| Some((id.clone(), stored.get(id)?.clone()))).collect();
             Ok(JobPage { jobs, cursor: None })
         }
         Jobs::Page { queue, after, limit } => {
-            let mut jobs: Vec<(String, evenkeel_core::Job)> = Vec::new();
+            let mut jobs: Vec<(String, Job)> = Vec::new();
             let mut after = after.clone();
             loop {
                 // One more than asked for tells whether the page is the last.
@@ -139,20 +140,25 @@ pub(crate) async fn jobs(dynamo: &Dynamo, at: &Partition, want: &Jobs) -> Result
                 let query = ids_between(queue, after.as_deref(), None, Order::Ascending, rest);
                 let query = query.expect("a lower bound alone excludes nothing for certain");
                 let found = dynamo.query(&query, WHAT).await?;
-                for item in &found.items {
+                let last = found.items.last().map(|item| rows::text(item, keys::SK)).transpose()?;
+                for item in &apart::fetch_all(dynamo, found.items, WHAT).await? {
                     if jobs.len() == *limit {
                         let cursor = jobs.last().map(|(id, _)| id.clone());
                         return Ok(JobPage { jobs, cursor });
                     }
-                    jobs.push((rows::text(item, keys::SK)?, rows::job(item)?.job));
+                    jobs.push(job(item)?);
                 }
                 if !found.more {
                     return Ok(JobPage { jobs, cursor: None });
                 }
-                after = jobs.last().map(|(id, _)| id.clone()).or(after);
+                after = last.or(after);
             }
         }
     }
+}
+
+fn job(item: &Item) -> Result<(String, Job)> {
+    Ok((rows::text(item, keys::SK)?, rows::job(item)?.job))
 }
 
 pub(crate) async fn read(dynamo: &Dynamo, at: &Partition, read: &Read) -> Result<Slice> {

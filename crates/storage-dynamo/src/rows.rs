@@ -26,6 +26,12 @@ pub(crate) const MOST: usize = 405_000;
 /// The attribute by which DynamoDB reclaims expired records.
 pub(crate) const TTL: &str = "ttl";
 
+/// By what a job refers to its payload, where that has an item of its own.
+const VALUE_REF: &str = "vref";
+
+/// By what a job refers to the payload that was pushed to it, where that has one.
+const PENDING_REF: &str = "pref";
+
 /// What the version of a record, or the revision of a job, is called.
 pub(crate) const VERSION: &str = "ver";
 
@@ -64,14 +70,62 @@ pub(crate) fn record(item: &Item) -> Result<Record> {
 pub(crate) struct StoredJob {
     pub(crate) job: Job,
     pub(crate) revision: Uuid,
+    pub(crate) apart: Apart,
+}
+
+/// Which payloads of a job have items of their own, by the ids of those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Apart {
+    pub(crate) own: Option<Uuid>,
+    pub(crate) pending: Option<Uuid>,
+}
+
+impl Apart {
+    pub(crate) fn ids(self) -> impl Iterator<Item = Uuid> {
+        self.own.into_iter().chain(self.pending)
+    }
+}
+
+impl StoredJob {
+    /// What is stored once the job is as given: each payload where it is, and what was pushed where it
+    /// fits.
+    pub(crate) fn becoming(&self, key: &ItemKey, job: Job, revision: Uuid) -> Self {
+        let was_pending = |payload: &Bytes| pushed(&self.job) == Some(payload);
+        let own = match &job.payload {
+            payload if *payload == self.job.payload => self.apart.own,
+            payload if was_pending(payload) => self.apart.pending,
+            _ => None,
+        };
+        let beside = if own.is_some() { 0 } else { job.payload.len() };
+        let pending = pushed(&job).and_then(|payload| match was_pending(payload) {
+            true => self.apart.pending,
+            false => is_too_long(payload.len(), beside, key).then(Uuid::new_v4),
+        });
+        Self { job, revision, apart: Apart { own, pending } }
+    }
+}
+
+/// The payload that was pushed to a leased job.
+fn pushed(job: &Job) -> Option<&Bytes> {
+    job.pending.as_ref().map(|pending| &pending.payload)
+}
+
+/// Whether what is pushed to a leased job has no room in its item: beside the payload there, or twice,
+/// as it may count while it becomes that payload.
+fn is_too_long(pushed: usize, beside: usize, key: &ItemKey) -> bool {
+    // Its partition key is that of the index too.
+    pushed + pushed.max(beside) + 2 * key.size() > MOST
 }
 
 pub(crate) fn job_item(key: &ItemKey, stored: &StoredJob) -> Item {
-    let StoredJob { job, revision } = stored;
+    let StoredJob { job, revision, apart } = stored;
     let mut item = key.attributes();
     set(&mut item, VERSION, binary_id(*revision));
     set(&mut item, "due", number(job.due.as_micros()));
-    set(&mut item, "val", binary(&job.payload));
+    match apart.own {
+        None => set(&mut item, "val", binary(&job.payload)),
+        Some(id) => set(&mut item, VALUE_REF, binary_id(id)),
+    }
     set(&mut item, "att", number(job.attempt));
     if let Some(Hold { token, until }) = job.lease {
         set(&mut item, "tok", binary_id(token.0));
@@ -79,7 +133,10 @@ pub(crate) fn job_item(key: &ItemKey, stored: &StoredJob) -> Item {
     }
     if let Some(Pending { due, payload, sooner }) = &job.pending {
         set(&mut item, "pdue", number(due.as_micros()));
-        set(&mut item, "pval", binary(payload));
+        match apart.pending {
+            None => set(&mut item, "pval", binary(payload)),
+            Some(id) => set(&mut item, PENDING_REF, binary_id(id)),
+        }
         if let Some(sooner) = sooner {
             set(&mut item, "psoon", number(sooner.as_micros()));
         }
@@ -91,7 +148,7 @@ pub(crate) fn job_item(key: &ItemKey, stored: &StoredJob) -> Item {
 }
 
 /// The attributes of a job that change, and what their new values are called in an expression.
-const OF_JOB: [(&str, &str); 10] = [
+const OF_JOB: [(&str, &str); 12] = [
     (VERSION, ":new"),
     ("due", ":due"),
     ("val", ":val"),
@@ -101,11 +158,13 @@ const OF_JOB: [(&str, &str); 10] = [
     ("pdue", ":pdue"),
     ("pval", ":pval"),
     ("psoon", ":psoon"),
+    (VALUE_REF, ":vref"),
+    (PENDING_REF, ":pref"),
     (READY, ":ready"),
 ];
 
-/// What makes a job as it is stored another: an update expression and its values. A payload that stays
-/// is not sent.
+/// What makes a job as it is stored another: an update expression and its values. A payload that the job
+/// has, or that was pushed to it, is not sent.
 pub(crate) fn job_update(
     key: &ItemKey,
     before: &StoredJob,
@@ -116,6 +175,7 @@ pub(crate) fn job_update(
     let (mut set, mut removed, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for (name, placeholder) in OF_JOB {
         match after.remove(name) {
+            Some(value) if name == "val" && is_moved(&before, &value) => set.push("val = pval".to_owned()),
             Some(value) if before.get(name) != Some(&value) => {
                 set.push(format!("{name} = {placeholder}"));
                 values.push((placeholder, value));
@@ -131,6 +191,25 @@ pub(crate) fn job_update(
     (update, values)
 }
 
+/// Whether a payload is not the one that a job has, but the one that was pushed to it.
+fn is_moved(before: &Item, payload: &AttributeValue) -> bool {
+    before.get("val") != Some(payload) && before.get("pval") == Some(payload)
+}
+
+/// Which payloads of a job have items of their own.
+pub(crate) fn apart(item: &Item) -> Result<Apart> {
+    let maybe_id = |name: &'static str| item.contains_key(name).then(|| id(item, name)).transpose();
+    Ok(Apart { own: maybe_id(VALUE_REF)?, pending: maybe_id(PENDING_REF)? })
+}
+
+/// Puts a payload into the item of the job that refers to it, as if it had been there.
+pub(crate) fn set_fetched(item: &mut Item, id: Uuid, payload: AttributeValue) -> Result<()> {
+    let name = if apart(item)?.own == Some(id) { "val" } else { "pval" };
+    set(item, name, payload);
+    Ok(())
+}
+
+/// A job, once the payloads that it refers to were fetched.
 pub(crate) fn job(item: &Item) -> Result<StoredJob> {
     let lease = match (item.contains_key("tok"), maybe(item, "til")?) {
         (true, Some(until)) => {
@@ -154,7 +233,7 @@ pub(crate) fn job(item: &Item) -> Result<StoredJob> {
         lease,
         pending,
     };
-    Ok(StoredJob { job, revision: id(item, VERSION)? })
+    Ok(StoredJob { job, revision: id(item, VERSION)?, apart: apart(item)? })
 }
 
 /// The head of a partition's log.

@@ -1,5 +1,6 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -13,7 +14,7 @@ use crate::client::Dynamo;
 use crate::commit::Committer;
 use crate::config::{DynamoConfig, Expiry};
 use crate::hints::AllHints;
-use crate::{identity, queue, read, sweep};
+use crate::{identity, queue, read, sweep, table};
 
 /// What is folded into one physical commit: never more than a transaction holds.
 const FOLD: FoldLimits = FoldLimits {
@@ -22,6 +23,10 @@ const FOLD: FoldLimits = FoldLimits {
     bytes: Limits::MIN.bytes,
     in_flight: NonZeroUsize::new(4).expect("4 is not 0"),
 };
+
+/// How old a payload apart from its job is before it is asked whether the job refers to it: by then
+/// nearly every commit is through, and nearly every lease has ended.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// A store in one DynamoDB table. Handles are cheap to clone and share everything.
 ///
@@ -51,6 +56,9 @@ impl DynamoStore {
         let dynamo = Arc::new(config.dynamo().await);
         identity::verify(&dynamo, config.partitions).await?;
         dynamo.skew.check()?;
+        if config.expiry == Expiry::Native {
+            table::check_time_to_live(&dynamo).await?;
+        }
         let committer = Committer {
             dynamo,
             hints: Arc::new(AllHints::default()),
@@ -138,11 +146,12 @@ impl Store for DynamoStore {
     async fn sweep(&self, at: &Partition, now: Timestamp, limit: usize) -> Result<usize> {
         let dynamo = self.at(at)?;
         let events = sweep::events(dynamo, at, limit).await?;
+        let swept = events + sweep::payloads(dynamo, at, now - LEFT_OVER_AFTER, limit - events).await?;
         match self.expiry {
-            Expiry::Native => Ok(events),
+            Expiry::Native => Ok(swept),
             Expiry::Swept => {
-                let records = sweep::records(dynamo, at, now - self.info.max_skew, limit - events).await?;
-                Ok(events + records)
+                let records = sweep::records(dynamo, at, now - self.info.max_skew, limit - swept).await?;
+                Ok(swept + records)
             }
         }
     }

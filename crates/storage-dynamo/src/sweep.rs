@@ -1,8 +1,9 @@
-//! Reclaiming: the contents of trimmed events, found by the index, and, where DynamoDB does not do it
+//! Reclaiming: the contents of trimmed events and payloads that were left over, found by the index, and, where DynamoDB does not do it
 //! itself, expired records, found by a scan of the table.
 
 use evenkeel_core::{Partition, Result, Timestamp, Version};
 use futures_util::future::try_join_all;
+use uuid::Uuid;
 
 use crate::client::{Dynamo, Forwards, Of, Query, send};
 use crate::keys::{self, ItemKey};
@@ -18,7 +19,10 @@ const STREAMS: usize = 25;
 /// How many events of a page are emptied by one request.
 const AT_ONCE: usize = 100;
 
-/// How many records are removed at the same time.
+/// How many payloads are found at a time.
+const PAYLOADS: usize = 1000;
+
+/// How many records or payloads are removed at the same time.
 const ABREAST: usize = 16;
 
 /// Empties trimmed events, at most `limit`; returns how many.
@@ -142,6 +146,66 @@ async fn note(
         // Another sweeps too, or more was trimmed.
         Outcome::Cancelled(_) => Ok(0),
     }
+}
+
+/// Removes payloads that no job refers to and that were written before an instant, at most `limit`;
+/// returns how many.
+pub(crate) async fn payloads(
+    dynamo: &Dynamo,
+    at: &Partition,
+    written_before: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    let query = Query {
+        of: Of::DueIndex,
+        condition: "queue = :queue AND ready < :before",
+        values: vec![
+            (":queue", keys::text(keys::payloads(at))),
+            (":before", number(written_before.as_micros())),
+        ],
+        forwards: Forwards::Yes,
+        limit: PAYLOADS,
+    };
+    let (mut removed, mut after) = (0, None);
+    while removed < limit {
+        let found = dynamo.query_after(&query, after, SWEEPING).await?;
+        let mut items = found.items.iter();
+        while removed < limit && items.len() > 0 {
+            let some = items.by_ref().take(ABREAST.min(limit - removed));
+            let gone = try_join_all(some.map(|item| remove_payload(dynamo, item))).await?;
+            removed += gone.into_iter().filter(|gone| *gone).count();
+        }
+        after = found.items.into_iter().next_back();
+        if !found.more {
+            break;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a payload, unless a job refers to it; whether it did.
+async fn remove_payload(dynamo: &Dynamo, item: &Item) -> Result<bool> {
+    let key = ItemKey::of(item)?;
+    let Some((job, id)) = keys::job_of_payload(&key) else { return Err(rows::damaged(item, keys::SK)) };
+    if let Some(item) = dynamo.get(&job, SWEEPING).await? {
+        if rows::apart(&item)?.ids().any(|other| other == id) {
+            return Ok(false);
+        }
+        // A commit may be under way by which the job is to refer to it: that one begins anew.
+        let revision = Uuid::new_v4();
+        let touch = Write {
+            key: job,
+            action: Action::Update("SET ver = :new".into(), vec![(":new", binary_id(revision))]),
+            guard: Some(Guard::new("ver = :ver", [(":ver", binary_id(rows::id(&item, rows::VERSION)?))])),
+            resent: Resent::Recognised(revision),
+        };
+        if let Outcome::Cancelled(_) = dynamo.write(vec![touch]).await? {
+            return Ok(false);
+        }
+    }
+    let remove = Write { key, action: Action::Delete, guard: None, resent: Resent::Unclear };
+    dynamo.write(vec![remove]).await?;
+    Ok(true)
 }
 
 /// Removes records of a partition that expired before an instant, at most `limit`; returns how many.

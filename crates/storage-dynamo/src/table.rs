@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement, KeyType,
     Projection, ProjectionType, ProvisionedThroughput, ScalarAttributeType, TableClass, TableDescription,
-    TableStatus, Tag, TimeToLiveSpecification,
+    TableStatus, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use evenkeel_core::{Error, ErrorKind, Result};
 
@@ -145,6 +145,45 @@ async fn enable_time_to_live(dynamo: &Dynamo) -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) if error.message().is_some_and(|message| message.contains("already enabled")) => Ok(()),
         Err(error) => Err(parse_dynamo_error(error, Doing::Write("enabling the time to live"))),
+    }
+}
+
+/// Checks that DynamoDB, if it reclaims anything in the table, does so by the attribute that expired
+/// records have. That it reclaims nothing, or may not be asked, is worth a warning: they stay stored.
+///
+/// # Errors
+/// `Config` where it reclaims by another attribute.
+pub(crate) async fn check_time_to_live(dynamo: &Dynamo) -> Result<()> {
+    let request = || {
+        let request = dynamo.client.describe_time_to_live().table_name(&dynamo.table);
+        send!(dynamo, describe_time_to_live, request)
+    };
+    let described = match dynamo.repeat("asking for the table's time to live", request).await {
+        Ok(answer) => answer.time_to_live_description,
+        Err(error) if error.kind() == ErrorKind::Config => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(table = dynamo.table, error, "whether expired records are reclaimed is not known");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let is_on =
+        |status: &TimeToLiveStatus| matches!(status, TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling);
+    let enabled = described.filter(|described| described.time_to_live_status().is_some_and(is_on));
+    match enabled.as_ref().map(|described| described.attribute_name().unwrap_or_default()) {
+        Some(TTL) => Ok(()),
+        Some(other) => {
+            let message = "the table's time to live goes by another attribute than expired records have";
+            Err(Error::new(ErrorKind::Config, message)
+                .with("table", &dynamo.table)
+                .with("attribute", format_args!("{other:?}"))
+                .with("expected", format_args!("{TTL:?}")))
+        }
+        None => {
+            let message = "the table's time to live is off: expired records stay stored";
+            tracing::warn!(table = dynamo.table, attribute = TTL, message);
+            Ok(())
+        }
     }
 }
 

@@ -5,22 +5,25 @@ use std::collections::HashMap;
 
 use evenkeel_core::judge::{self, State, Verdict};
 use evenkeel_core::{
-    Batch, Committed, Error, ErrorKind, Event, Expect, ExpectStream, Job, Key, Op, Partition, Record, Result,
+    Batch, Committed, Event, Expect, ExpectStream, Job, Key, Op, Partition, Record, Result, Timestamp,
 };
 use uuid::Uuid;
 
+use crate::apart::Payloads;
 use crate::bases::{JobBase, RecordBase, StreamBase};
 use crate::hints::Hints;
 use crate::keys::{self, ItemKey};
 use crate::knowledge::{Knowledge, Mentions, Subject, needs_log_head};
 use crate::pages;
-use crate::rows::{self, LogHead, MOST, Reclaim, StoredJob, StreamHead, binary_id, number};
+use crate::rows::{self, Apart, LogHead, Reclaim, StoredJob, StreamHead, binary_id, number};
 use crate::write::{Action, Guard, Resent, Write};
 
 /// What the batches of a fold see and change.
 #[derive(Debug)]
 pub(crate) struct WorkingSet<'k> {
     knowledge: &'k Knowledge,
+    /// The latest time of the batches.
+    now: Timestamp,
     records: HashMap<Key, Row<RecordBase, Record>>,
     jobs: HashMap<(String, String), Row<JobBase, Job>>,
     streams: HashMap<String, Stream>,
@@ -42,6 +45,16 @@ struct Stream {
     head: StreamHead,
     /// Batch and position of the events that were appended by this fold, by version.
     appended: HashMap<u64, (Uuid, u64)>,
+}
+
+/// What a fold comes to.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    /// What each write is about; what is not about anything is new.
+    pub(crate) subjects: Vec<Option<Subject>>,
+    pub(crate) writes: Vec<Write>,
+    /// What is written before, and removed after.
+    pub(crate) payloads: Payloads,
 }
 
 /// What can be said of a batch before anything is written.
@@ -73,6 +86,7 @@ impl<'k> WorkingSet<'k> {
         }
         let mut set = Self {
             knowledge,
+            now: batches.iter().map(|batch| batch.now()).max().unwrap_or(Timestamp::EPOCH),
             records: HashMap::new(),
             jobs: HashMap::new(),
             streams: HashMap::new(),
@@ -141,14 +155,12 @@ impl<'k> WorkingSet<'k> {
         if unseen.is_empty() { Settled::Verdict(verdict) } else { Settled::Look(unseen) }
     }
 
-    /// Everything that is to be written or to be so, each with what it is about; what is not about
-    /// anything is new.
+    /// Everything that is to be written or to be so.
     ///
     /// # Errors
-    /// `TooLarge` where an event does not fit a page, or what is pushed to a leased job does not fit
-    /// beside its payload.
-    pub(crate) fn writes(&self, at: &Partition, reclaim: Reclaim) -> Result<Vec<(Option<Subject>, Write)>> {
-        let mut writes = Vec::new();
+    /// `TooLarge` where an event does not fit a page.
+    pub(crate) fn writes(&self, at: &Partition, reclaim: Reclaim) -> Result<Writes> {
+        let (mut writes, mut payloads) = (Vec::new(), Payloads::default());
         for (key, row) in &self.records {
             let subject = Subject::Record(key.clone());
             push(&mut writes, at, subject, row.base.guard(), record_action(at, key, row, reclaim));
@@ -157,9 +169,12 @@ impl<'k> WorkingSet<'k> {
         for ((queue, id), row) in &self.jobs {
             let subject = Subject::Job { queue: queue.clone(), id: id.clone() };
             let key = subject.key(at);
-            check_fits(&key, row)?;
-            let action = job_action(&key, row, revision);
-            push(&mut writes, at, subject, row.base.guard(), action);
+            let after = row.after(&key, revision);
+            if let JobBase::Known(Some(before)) = &row.base {
+                payloads.note(at, &key, before, after.as_ref(), self.now);
+            }
+            let action = job_action(&key, row, after.as_ref());
+            push(&mut writes, at, subject, row.guard(), action);
         }
         for (name, stream) in &self.streams {
             let action = (stream.action(at), Resent::Unclear);
@@ -173,7 +188,8 @@ impl<'k> WorkingSet<'k> {
             push(&mut writes, at, Subject::LogHead, Some(log_guard(*before)), (action, Resent::Unclear));
         }
         writes.extend(pages::writes(at, &self.appended)?.into_iter().map(|write| (None, write)));
-        Ok(writes)
+        let (subjects, writes) = writes.into_iter().unzip();
+        Ok(Writes { subjects, writes, payloads })
     }
 
     /// Notes how the logs stand once all is written.
@@ -245,7 +261,22 @@ fn record_action(
     }
 }
 
-fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, revision: Uuid) -> (Action, Resent) {
+impl Row<JobBase, Job> {
+    /// What is stored of the job once all is written.
+    fn after(&self, key: &ItemKey, revision: Uuid) -> Option<StoredJob> {
+        let job = self.value.clone()?;
+        Some(match &self.base {
+            JobBase::Known(Some(before)) => before.becoming(key, job, revision),
+            _ => StoredJob { job, revision, apart: Apart::default() },
+        })
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        (self.changed || !matches!(self.base, JobBase::Any)).then(|| self.base.guard())
+    }
+}
+
+fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, after: Option<&StoredJob>) -> (Action, Resent) {
     let unchanged = match &row.base {
         JobBase::Known(before) => before.as_ref().map(|stored| &stored.job) == row.value.as_ref(),
         JobBase::Supposed => row.value.is_none(),
@@ -254,7 +285,9 @@ fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, revision: Uuid) -> (Action
     if unchanged {
         return (Action::Check, Resent::Unclear);
     }
-    let Some(job) = &row.value else { return (Action::Delete, Resent::Unclear) };
+    let Some(after) = after else { return (Action::Delete, Resent::Unclear) };
+    let StoredJob { job, revision, .. } = after;
+    let revision = *revision;
     let recognised = Resent::Recognised(revision);
     let ver = (":new", binary_id(revision));
     match &row.base {
@@ -273,29 +306,14 @@ fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, revision: Uuid) -> (Action
             }
         },
         JobBase::Known(Some(before)) => {
-            let after = StoredJob { job: job.clone(), revision };
-            let (update, values) = rows::job_update(key, before, &after);
+            let (update, values) = rows::job_update(key, before, after);
             (Action::Update(update.into(), values), recognised)
         }
         JobBase::Any | JobBase::Supposed | JobBase::Known(None) => {
-            let stored = StoredJob { job: job.clone(), revision };
             // A job that was created may be gone again, and must not come back.
-            (Action::Put(rows::job_item(key, &stored)), Resent::Unclear)
+            (Action::Put(rows::job_item(key, after)), Resent::Unclear)
         }
     }
-}
-
-/// Checks that an item holds a leased job and what was pushed to it.
-fn check_fits(key: &ItemKey, row: &Row<JobBase, Job>) -> Result<()> {
-    let Some(Job { payload, pending: Some(pending), .. }) = &row.value else { return Ok(()) };
-    // Its partition key is that of the index too.
-    let bytes = payload.len() + pending.payload.len() + 2 * key.size();
-    if bytes > MOST {
-        let message = "what is pushed to a leased job does not fit one item of dynamodb beside its payload";
-        let error = Error::new(ErrorKind::TooLarge, message).with("id", format_args!("{:?}", key.sk));
-        return Err(error.with("bytes", bytes).with("limit", MOST));
-    }
-    Ok(())
 }
 
 impl Stream {

@@ -6,6 +6,7 @@ mod emulator;
 mod leaks;
 mod meddler;
 mod outages;
+mod payloads;
 mod requests;
 mod shop;
 mod table;

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::meddler::{Meddler, Trick};
-use crate::shop::{at, batch, claim, exists, head, key, new_store, new_table, now};
+use crate::shop::{at, batch, claim, exists, head, key, new_table, now};
 
 const THROTTLED: Trick = Trick::Answer(
     r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down"}"#,
@@ -361,25 +361,6 @@ async fn a_push_onto_jobs_does_not_send_the_payloads_that_they_have() {
     let again = lease(&store, 12).await;
     assert_eq!(again.len(), 12);
     assert!(again.iter().all(|job| job.attempt == 1 && &job.payload[..] == b"a new one"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_that_does_not_fit_beside_the_payload_of_a_leased_job_is_too_large() {
-    let store = new_store().await;
-    let push =
-        |bytes: usize| batch(&store, |batch| batch.push("q", "a", now(), vec![7; bytes], Merge::Sooner));
-    store.commit(push(300_000)).await.unwrap();
-    // Nobody holds it: the one replaces the other.
-    store.commit(push(300_001)).await.unwrap();
-    let leased = lease(&store, 1).await.remove(0);
-    assert_eq!(store.commit(push(300_002)).await.unwrap_err().kind(), ErrorKind::TooLarge);
-    let mut with_another = push(300_002);
-    with_another.put(key("a"), "", Expect::Absent);
-    assert_eq!(store.commit(with_another).await.unwrap_err().kind(), ErrorKind::TooLarge);
-    assert!(!exists(&store, "a").await);
-    store.commit(push(100_000)).await.unwrap();
-    store.commit(batch(&store, |batch| batch.ack("q", "a", leased.token))).await.unwrap();
-    assert_eq!(lease(&store, 1).await.remove(0).payload.len(), 100_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

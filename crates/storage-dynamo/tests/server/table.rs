@@ -1,15 +1,19 @@
 use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    TableClass, TimeToLiveStatus,
+    TableClass, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use evenkeel_core::{Error, ErrorKind, Expect, ManualClock, NewEvent, Read, Store};
-use evenkeel_storage_dynamo::{Decorate, DynamoStore, TableOptions};
+use evenkeel_storage_dynamo::{Decorate, DynamoConfig, DynamoStore, Expiry, TableOptions};
 use futures_util::future::join_all;
+use uuid::Uuid;
 
+use crate::meddler::{Meddler, Trick};
 use crate::shop::{at, batch, claim, exists, key, new_store, new_table, now};
 
 fn assert_error(error: &Error, kind: ErrorKind, says: &str) {
@@ -147,6 +151,67 @@ async fn expired_records_are_left_to_dynamodb() {
 
     let long_after = expires_at + Duration::from_secs(1_000_000);
     assert_eq!(store.sweep(&at(&store), long_after, 100).await.unwrap(), 0);
+}
+
+/// What is warned of while a store is opened.
+async fn warnings_of_opening(config: DynamoConfig) -> String {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&written);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || Copied(Arc::clone(&writer)))
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    config.open().await.unwrap();
+    String::from_utf8(std::mem::take(&mut *written.lock().unwrap())).unwrap()
+}
+
+/// Writes to memory.
+struct Copied(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Copied {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_table_without_time_to_live_is_warned_of() {
+    let config = new_table();
+    config.clone().expiry(Expiry::Swept).create_table(&TableOptions::new()).await.unwrap();
+    let warnings = warnings_of_opening(config.clone()).await;
+    assert!(warnings.contains("time to live is off"), "{warnings:?}");
+    assert_eq!(warnings_of_opening(config.clone().expiry(Expiry::Swept)).await, "");
+    config.create_table(&TableOptions::new()).await.unwrap();
+    assert_eq!(warnings_of_opening(config).await, "");
+}
+
+#[tokio::test]
+async fn a_table_whose_time_to_live_may_not_be_asked_for_is_warned_of() {
+    let meddler = Meddler::new();
+    let config = meddler.config(&format!("test-{}", Uuid::new_v4()));
+    config.create_table(&TableOptions::new()).await.unwrap();
+    let denied = r#"{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}"#;
+    meddler.meddle("DescribeTimeToLive", [Trick::Answer(denied)]);
+    let warnings = warnings_of_opening(config).await;
+    assert!(warnings.contains("whether expired records are reclaimed is not known"), "{warnings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_whose_time_to_live_goes_by_another_attribute_is_refused() {
+    let config = new_table();
+    config.clone().expiry(Expiry::Swept).create_table(&TableOptions::new()).await.unwrap();
+    let store = config.clone().expiry(Expiry::Swept).open().await.unwrap();
+    let by_another = TimeToLiveSpecification::builder().attribute_name("expires").enabled(true);
+    let update = store.client().update_time_to_live().table_name(store.table());
+    update.time_to_live_specification(by_another.build().unwrap()).send().await.unwrap();
+    let error = config.clone().open().await.unwrap_err();
+    assert_error(&error, ErrorKind::Config, r#"attribute: "expires", expected: "ttl""#);
+    config.expiry(Expiry::Swept).open().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-use evenkeel_core::{Job, LeasedJob, Merge, Result, Timestamp};
+use bytes::Bytes;
+use evenkeel_core::{Job, LeasedJob, Merge, Result, Store, Timestamp};
 
 use super::{Case, cases};
 use crate::tested::{HOLD, Tested};
@@ -12,6 +13,8 @@ pub(super) const CASES: &[Case] = cases![
     pushes_during_a_lease_take_effect_as_if_they_came_right_after_it,
     a_job_rearmed_after_an_ack_starts_at_attempt_0,
     a_push_during_a_lease_is_gone_with_a_cancel,
+    two_payloads_of_the_limit_wait_on_one_job,
+    many_jobs_with_two_long_payloads_are_retried_and_acknowledged_at_once,
 ];
 
 async fn push(store: &Tested, due: Timestamp, payload: &'static str, merge: Merge) -> Result<()> {
@@ -167,5 +170,101 @@ async fn a_push_during_a_lease_is_gone_with_a_cancel(store: Tested) -> Result<()
     assert_eq!(store.job("a").await?, None);
     store.advance(HOLD * 2);
     assert!(store.lease(10).await?.jobs.is_empty());
+    Ok(())
+}
+
+/// The longest payload that the store takes, made of one letter.
+fn longest(store: &Tested, letter: u8) -> Bytes {
+    vec![letter; store.store.info().limits.value].into()
+}
+
+/// Pushes a job of the longest payload, leases it, and pushes another such payload.
+async fn push_twice_the_longest(store: &Tested) -> Result<LeasedJob> {
+    let (first, second) = (longest(store, b'1'), longest(store, b'2'));
+    let now = store.now();
+    store.commit(|batch| batch.push("queue", "a", now, first.clone(), Merge::Sooner)).await?;
+    let held = store.lease_one().await?;
+    assert!(held.payload == first, "the lease shows the payload that the job had");
+    let due = now + std::time::Duration::from_secs(20);
+    store.commit(|batch| batch.push("queue", "a", due, second.clone(), Merge::Sooner)).await?;
+    let job = store.job("a").await?.unwrap();
+    let pending = job.pending.as_ref().unwrap();
+    assert!(job.is_held_by(held.token) && job.payload == first, "what is leased stays");
+    assert!(pending.payload == second && pending.sooner == Some(due), "what was pushed waits");
+    Ok(held)
+}
+
+async fn two_payloads_of_the_limit_wait_on_one_job(store: Tested) -> Result<()> {
+    let (second, third) = (longest(&store, b'2'), longest(&store, b'3'));
+    for how in [End::Ack, End::Retry, End::TakeOver] {
+        let zero = store.now();
+        let held = push_twice_the_longest(&store).await?;
+        let job = end(&store, &held, how, zero).await?.unwrap();
+        let attempt = match how {
+            End::Ack => 0,
+            End::Retry => 1,
+            End::TakeOver => 2,
+        };
+        assert!(job.payload == second, "{how:?}");
+        assert_eq!((job.attempt, job.pending.is_some()), (attempt, false), "{how:?}");
+
+        // And once more on the job that this left.
+        store.advance(HOLD * 2);
+        let held = store.lease_one().await?;
+        assert!(held.payload == second, "{how:?}");
+        let now = store.now();
+        store.commit(|batch| batch.push("queue", "a", now, third.clone(), Merge::Sooner)).await?;
+        store.commit(|batch| batch.retry("queue", "a", held.token, now)).await?;
+        let held = store.lease_one().await?;
+        assert!(held.payload == third, "{how:?}");
+        store.commit(|batch| batch.ack("queue", "a", held.token)).await?;
+        assert_eq!(store.job("a").await?, None, "{how:?}");
+    }
+    push_twice_the_longest(&store).await?;
+    store.commit(|batch| batch.cancel("queue", "a")).await?;
+    assert_eq!(store.job("a").await?, None);
+    store.push("a").await?;
+    let held = store.lease_one().await?;
+    assert_eq!((held.attempt, &held.payload[..]), (1, &b"a"[..]), "nothing is left of what was cancelled");
+    Ok(())
+}
+
+/// Leases jobs until as many are held; one lease may be of fewer.
+async fn lease_so_many(store: &Tested, count: usize) -> Result<Vec<LeasedJob>> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        let leased = store.lease(count - held.len()).await?.jobs;
+        assert!(!leased.is_empty(), "{} of {count} jobs are due", held.len());
+        held.extend(leased);
+    }
+    Ok(held)
+}
+
+async fn many_jobs_with_two_long_payloads_are_retried_and_acknowledged_at_once(store: Tested) -> Result<()> {
+    // Their payloads are more than any batch may have.
+    const JOBS: usize = 16;
+    let now = store.now();
+    let ids: Vec<String> = (0..JOBS).map(|n| format!("{n:02}")).collect();
+    for id in &ids {
+        let first = longest(&store, b'1');
+        store.commit(|batch| batch.push("queue", id.as_str(), now, first, Merge::Keep)).await?;
+    }
+    let held = lease_so_many(&store, JOBS).await?;
+    for id in &ids {
+        let second = longest(&store, b'2');
+        store.commit(|batch| batch.push("queue", id.as_str(), now, second, Merge::Sooner)).await?;
+    }
+    let (retried, acknowledged) = held.split_at(JOBS / 2);
+    let mut batch = store.batch(|batch| batch);
+    for job in retried {
+        batch.retry("queue", &*job.id, job.token, now);
+    }
+    for job in acknowledged {
+        batch.ack("queue", &*job.id, job.token);
+    }
+    store.send(&batch).await?;
+    let second = longest(&store, b'2');
+    let held = lease_so_many(&store, JOBS).await?;
+    assert!(held.iter().all(|job| job.payload == second), "each has what was pushed to it");
     Ok(())
 }
