@@ -8,6 +8,7 @@
 //! | [`core`] | | the store contract, clocks, layers, and a store in memory |
 //! | `idempotency` | `idempotency` (default) | requests run once; their retries get the stored answer |
 //! | `projections` | `projections` | read models that are exactly right after any crash |
+//! | `flare` | `flare` | documents are published, and subscribers told when theirs changed |
 //! | `memory` | `memory` | keeps everything in the process, for tests |
 //! | `sqlite` | `sqlite` | keeps everything in an embedded SQLite file |
 //! | `pg` | `pg` | keeps everything in PostgreSQL |
@@ -24,6 +25,8 @@ mod open; // any store by its URL
 pub use evenkeel_web_axum as axum;
 
 pub use evenkeel_core as core;
+#[cfg(feature = "flare")]
+pub use evenkeel_flare as flare;
 #[cfg(feature = "idempotency")]
 pub use evenkeel_idempotency as idempotency;
 #[cfg(feature = "projections")]

@@ -1,7 +1,10 @@
 -- What `commit_v1` does, for few operations on records and on nothing else: what a transaction of the
 -- user's ends with. One by one, without sets to be made up, they take half as long.
 --
--- The same locks (too few to take the partition whole), arguments and verdicts. The batches come in an order in which they may be judged.
+-- The same locks (too few to take the partition whole), arguments and verdicts. The batches come in an
+-- order in which they may be judged. Since nobody else writes what is locked, a batch is not judged
+-- before it is written: each operation is written if its expectation holds, and where one does not,
+-- what those before it wrote is undone. A batch that fails at its first operation writes nothing.
 CREATE FUNCTION evenkeel.commit_records_v1(
     of_part text, of_store uuid, part_lock integer, locks integer[],
     b_id uuid[], b_now bigint[],
@@ -13,75 +16,74 @@ CREATE FUNCTION evenkeel.commit_records_v1(
 ) LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    first integer := 1;
-    nth integer;
-    stood record;
-    is_live boolean;
+    first integer;
+    nth integer := 1;
+    id_of_batch uuid;
+    now_of_batch bigint;
     holds boolean;
 BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'a stricter isolation than READ COMMITTED judges a stale snapshot' USING ERRCODE = 'EK001';
-    END IF;
-    IF of_store <> (SELECT s.id FROM evenkeel.store s WHERE s.one) THEN
-        RAISE EXCEPTION 'this is another store' USING ERRCODE = 'EK002';
-    END IF;
-
-    PERFORM pg_advisory_xact_lock_shared(1702259537, part_lock);
-    FOR nth IN 1 .. cardinality(locks) LOOP
-        PERFORM pg_advisory_xact_lock(1702259538, locks[nth]);
-    END LOOP;
+    PERFORM evenkeel.enter_v1(of_store, false, part_lock, locks);
 
     round := 1;
-    WHILE first <= cardinality(r_batch) LOOP
+    WHILE nth <= cardinality(r_batch) LOOP
+        first := nth;
         batch := r_batch[first];
-        verdict := 'holds';
-
-        nth := first;
-        WHILE r_batch[nth] = batch LOOP
-            SELECT r.value, r.version, r.expires_at INTO stood FROM evenkeel.record r
-            WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth];
-            IF r_does[nth] = 'put' AND stood.version = b_id[batch] THEN
-                verdict := 'applied';
-                op := r_op[nth];
-                EXIT;
-            END IF;
-            is_live := stood.version IS NOT NULL AND coalesce(stood.expires_at > b_now[batch], true);
-            holds := CASE r_expect[nth]
-                WHEN 'any' THEN true
-                WHEN 'absent' THEN NOT is_live
-                WHEN 'present' THEN is_live
-                ELSE is_live AND stood.version = r_version[nth]
-            END;
-            IF verdict = 'holds' AND NOT holds THEN
-                verdict := 'fails';
-                op := r_op[nth];
-                IF is_live THEN
-                    value := stood.value; version := stood.version; expires_at := stood.expires_at;
+        id_of_batch := b_id[batch];
+        now_of_batch := b_now[batch];
+        BEGIN
+            WHILE r_batch[nth] = batch LOOP
+                IF r_does[nth] = 'put' AND r_expect[nth] IN ('present', 'version') THEN
+                    UPDATE evenkeel.record r
+                    SET value = r_value[nth], version = id_of_batch, expires_at = r_expires_at[nth]
+                    WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth]
+                      AND r.version <> id_of_batch AND coalesce(r.version = r_version[nth], true)
+                      AND coalesce(r.expires_at > now_of_batch, true);
+                    holds := FOUND;
+                ELSE
+                    holds := true;
+                    IF r_expect[nth] <> 'any' THEN
+                        PERFORM FROM evenkeel.record r
+                        WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth]
+                          AND coalesce(r.version = r_version[nth], true)
+                          AND coalesce(r.expires_at > now_of_batch, true);
+                        holds := FOUND = (r_expect[nth] <> 'absent');
+                    END IF;
+                    IF holds AND r_does[nth] = 'put' THEN
+                        INSERT INTO evenkeel.record AS r (part, space, grp, id, value, version, expires_at)
+                        VALUES (of_part, r_space[nth], r_grp[nth], r_id[nth], r_value[nth], id_of_batch,
+                            r_expires_at[nth])
+                        ON CONFLICT (part, space, grp, id) DO UPDATE
+                        SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at
+                        WHERE r.version <> excluded.version;
+                        holds := FOUND;
+                    ELSIF holds AND r_does[nth] = 'delete' THEN
+                        DELETE FROM evenkeel.record r
+                        WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth];
+                    END IF;
                 END IF;
-            END IF;
-            nth := nth + 1;
-        END LOOP;
-
-        IF verdict <> 'holds' THEN
+                IF NOT holds THEN
+                    RAISE EXCEPTION 'an expectation does not hold' USING ERRCODE = 'EK003';
+                END IF;
+                nth := nth + 1;
+            END LOOP;
+        EXCEPTION WHEN SQLSTATE 'EK003' THEN
+            verdict := 'fails';
+            op := r_op[nth];
+            SELECT r.value, r.version, r.expires_at INTO value, version, expires_at FROM evenkeel.record r
+            WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth]
+              AND coalesce(r.expires_at > now_of_batch, true);
+            nth := first;
+            WHILE r_batch[nth] = batch LOOP
+                PERFORM FROM evenkeel.record r
+                WHERE r.part = of_part AND r.space = r_space[nth] AND r.grp = r_grp[nth] AND r.id = r_id[nth]
+                  AND r.version = id_of_batch AND r_does[nth] = 'put';
+                IF FOUND THEN
+                    verdict := 'applied';
+                END IF;
+                nth := nth + 1;
+            END LOOP;
             RETURN NEXT;
-            value := NULL; version := NULL; expires_at := NULL;
-        END IF;
-
-        WHILE r_batch[first] = batch LOOP
-            IF verdict <> 'holds' THEN
-                NULL;
-            ELSIF r_does[first] = 'put' THEN
-                INSERT INTO evenkeel.record AS r (part, space, grp, id, value, version, expires_at)
-                VALUES (of_part, r_space[first], r_grp[first], r_id[first], r_value[first], b_id[batch],
-                    r_expires_at[first])
-                ON CONFLICT (part, space, grp, id) DO UPDATE
-                SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at;
-            ELSIF r_does[first] = 'delete' THEN
-                DELETE FROM evenkeel.record r
-                WHERE r.part = of_part AND r.space = r_space[first] AND r.grp = r_grp[first] AND r.id = r_id[first];
-            END IF;
-            first := first + 1;
-        END LOOP;
+        END;
     END LOOP;
 END
 $$;

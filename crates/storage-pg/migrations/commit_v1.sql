@@ -74,19 +74,7 @@ DECLARE
     first_event integer;
     last_event integer;
 BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'a stricter isolation than READ COMMITTED judges a stale snapshot' USING ERRCODE = 'EK001';
-    END IF;
-    IF of_store <> (SELECT s.id FROM evenkeel.store s WHERE s.one) THEN
-        RAISE EXCEPTION 'this is another store' USING ERRCODE = 'EK002';
-    END IF;
-
-    IF whole THEN
-        PERFORM pg_advisory_xact_lock(1702259537, part_lock);
-    ELSE
-        PERFORM pg_advisory_xact_lock_shared(1702259537, part_lock);
-        PERFORM pg_advisory_xact_lock(1702259538, l) FROM unnest(locks) l;
-    END IF;
+    PERFORM evenkeel.enter_v1(of_store, whole, part_lock, locks);
 
     IF cardinality(j_batch) > 0 THEN
         PERFORM FROM unnest(j_queue, j_id) AS o (queue, id)

@@ -10,6 +10,7 @@ use crate::statement::Schema;
 /// name and keeps the old one, so that nodes of the release before go on beside the new.
 const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("../migrations/0001_store.sql"),
+    include_str!("../migrations/enter_v1.sql"),
     include_str!("../migrations/commit_v1.sql"),
     include_str!("../migrations/commit_records_v1.sql"),
     include_str!("../migrations/lease_v1.sql"),

@@ -17,7 +17,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 evenkeel_testkit::server_tests! {
-    "pg", services::pg_url => [a_fold_means_what_its_batches_mean_one_after_another],
+    "pg", services::pg_url => [
+        a_fold_means_what_its_batches_mean_one_after_another,
+        a_fold_of_few_records_means_what_its_batches_mean_one_after_another,
+    ],
 }
 
 /// The first of the two numbers of a partition's lock.
@@ -32,18 +35,20 @@ fn any_of<T: Copy>(random: &mut Rng, these: &[T]) -> T {
     these[random.usize(..these.len())]
 }
 
-/// A batch about a few records, streams and jobs, so that many batches name the same.
-fn random_batch(store: &PgStore, random: &mut Rng, before: &[Batch], tokens: &[Token]) -> Batch {
-    if let (true, Some(again)) = (random.u8(..8) == 0, random.choice(before)) {
-        return again.clone();
-    }
+/// Now and then, a batch that was there before.
+fn sent_again(random: &mut Rng, before: &[Batch]) -> Option<Batch> {
+    if random.u8(..8) == 0 { random.choice(before).cloned() } else { None }
+}
+
+/// A batch about some of these records.
+fn random_records(store: &PgStore, random: &mut Rng, before: &[Batch], ids: &[&str]) -> Batch {
     let now = START + Duration::from_secs(random.u64(..4));
     let mut batch = Batch::new(partition(store), now);
     let expect = |random: &mut Rng| {
         let version = random.choice(before).map_or(Version(Uuid::nil()), Batch::version);
         any_of(random, &[Expect::Any, Expect::Any, Expect::Absent, Expect::Present, Expect::Version(version)])
     };
-    for id in ["a", "b", "c"] {
+    for &id in ids {
         let expected = expect(random);
         match random.u8(..6) {
             0 => batch.put(key(id), format!("{now} {id}"), expected),
@@ -53,6 +58,13 @@ fn random_batch(store: &PgStore, random: &mut Rng, before: &[Batch], tokens: &[T
             _ => &mut batch,
         };
     }
+    batch
+}
+
+/// A batch about a few records, streams and jobs, so that many batches name the same.
+fn random_batch(store: &PgStore, random: &mut Rng, before: &[Batch], tokens: &[Token]) -> Batch {
+    let mut batch = random_records(store, random, before, &["a", "b", "c"]);
+    let now = batch.now();
     for stream in ["s", "t"] {
         let expected = match random.u8(..8) {
             0 => ExpectStream::NoStream,
@@ -112,21 +124,44 @@ async fn a_fold_means_what_its_batches_mean_one_after_another() {
     for seed in 0..12 {
         let home = Home::shared();
         let store = home.config().unchecked_clock().open().await.unwrap();
-        one_fold(&home, &store, seed).await;
+        let memory = MemoryStore::new();
+        let random = &mut Rng::with_seed(seed);
+        let tokens = lease_all(&home, &store, &memory).await;
+        let mut batches: Vec<Batch> = Vec::new();
+        for _ in 0..60 {
+            let batch = sent_again(random, &batches)
+                .unwrap_or_else(|| random_batch(&store, random, &batches, &tokens));
+            batches.push(batch);
+        }
+        one_fold(&home, &store, &memory, &batches, seed).await;
     }
 }
 
-async fn one_fold(home: &Home, store: &PgStore, seed: u64) {
-    let memory = MemoryStore::new();
-    let random = &mut Rng::with_seed(seed);
-    let at = partition(store);
-    let tokens = lease_all(home, store, &memory).await;
-
-    let mut batches: Vec<Batch> = Vec::new();
-    for _ in 0..60 {
-        let batch = random_batch(store, random, &batches, &tokens);
-        batches.push(batch);
+/// They are committed by a function of their own, one by one.
+async fn a_fold_of_few_records_means_what_its_batches_mean_one_after_another() {
+    for seed in 0..4 {
+        let home = Home::shared();
+        let store = home.config().unchecked_clock().open().await.unwrap();
+        let memory = MemoryStore::new();
+        let random = &mut Rng::with_seed(seed);
+        let mut batches: Vec<Batch> = Vec::new();
+        for _ in 0..25 {
+            let before = batches.len();
+            for _ in 0..4 {
+                // So few that what they expect is now and then what stands there.
+                let recent = &batches[batches.len().saturating_sub(6)..];
+                let batch = sent_again(random, recent)
+                    .unwrap_or_else(|| random_records(&store, random, recent, &["a", "b"]));
+                batches.push(batch);
+            }
+            one_fold(&home, &store, &memory, &batches[before..], seed).await;
+        }
     }
+}
+
+/// Has the store commit the batches as one fold, and compares with one after another.
+async fn one_fold(home: &Home, store: &PgStore, memory: &MemoryStore, batches: &[Batch], seed: u64) {
+    let at = partition(store);
 
     // While the partition is locked, the calls under way wait, and all others gather behind them.
     let mut gate = home.connect().await;

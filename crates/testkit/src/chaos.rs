@@ -144,7 +144,24 @@ pub struct ChaosStore<S> {
 #[derive(Debug, Default)]
 struct Process {
     calls: AtomicU64,
+    under_way: AtomicU64,
     crashed: watch::Sender<bool>,
+}
+
+/// Counts a call until it is answered or dropped.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What a call leaves behind, which decides what can be lost.
@@ -159,6 +176,12 @@ impl<S> ChaosStore<S> {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.process.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many calls are under way at this moment.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        self.process.under_way.load(Ordering::SeqCst)
     }
 
     /// Completes when the process dies.
@@ -180,6 +203,7 @@ impl<S> ChaosStore<S> {
 
     async fn call<T>(&self, what: Call, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let n = self.process.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let _under_way = UnderWay::new(&self.process.under_way);
         let fate = self.chaos.fate(n);
         yield_for(fate.yields_before).await;
         if self.has_crashed() || fate.end == End::CrashBefore {

@@ -151,7 +151,7 @@ impl Suite {
         case: impl FnOnce(Arc<F>) -> Run + Send + 'static,
     ) where
         F: Fixture,
-        Run: Future<Output = Result<()>> + Send,
+        Run: Future<Output = Result<()>>,
     {
         let Member { fixture, missing } = member.clone();
         let store = fixture.name();

@@ -38,11 +38,16 @@ pub(crate) fn key(headers: &HeaderMap, syntax: KeySyntax) -> Result<Option<Strin
 
 /// Read as an RFC 3339 instant.
 pub(crate) fn reference_time(headers: &HeaderMap) -> Result<Option<Timestamp>, Problem> {
-    read(headers, &X_REFERENCE_TIME, "is not an RFC 3339 time such as 2024-05-01T12:00:00Z", |text| {
-        // Jiff also takes time zone names in brackets, which RFC 3339 does not have.
-        let instant: jiff::Timestamp = text.parse().ok().filter(|_| !text.contains('['))?;
-        Some(Timestamp::from_micros(instant.as_microsecond()))
-    })
+    read(headers, &X_REFERENCE_TIME, NOT_A_TIME, time)
+}
+
+pub(crate) const NOT_A_TIME: &str = "is not an RFC 3339 time such as 2024-05-01T12:00:00Z";
+
+/// The instant that `text` says in RFC 3339.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    // Jiff also takes time zone names in brackets, which RFC 3339 does not have.
+    let instant: jiff::Timestamp = text.parse().ok().filter(|_| !text.contains('['))?;
+    Some(Timestamp::from_micros(instant.as_microsecond()))
 }
 
 pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {

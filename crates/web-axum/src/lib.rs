@@ -1,4 +1,4 @@
-//! Idempotent requests for axum, hyper and any other tower stack.
+//! Idempotent requests for axum, hyper and any other tower stack; as feature `flare`, its HTTP API.
 //!
 //! # Guarantees
 //! - A protected request runs once; its retries get status, headers and body as they were.
@@ -22,31 +22,31 @@
 //! let once = IdempotencyLayer::new(Idempotency::new(MemoryStore::new()), value(Scope::Global));
 //! let app: Router = Router::new().route("/charges", post(charge).layer(once));
 //! ```
-//!
-//! # Defaults
-//! | setting | default |
-//! |---|---|
-//! | key | `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07) or `X-Idempotency-Key`; required |
-//! | methods | POST and PATCH |
-//! | target | `[METHOD]/path` |
-//! | fingerprint | method, target with query, and the body byte for byte |
-//! | reference time | `X-Idempotency-Reference-Time` (RFC 3339), or the arrival |
-//! | timeout, expiration | `X-Idempotency-Timeout`, `X-Idempotency-Expiration` (`10s`, `1h30m`), or those of [`Idempotency`](evenkeel_idempotency::Idempotency) |
-//! | request body | at most 1 MiB, else 413 |
-//! | answer | at most 1 MiB or what the store takes, else passed on and not stored |
-//! | final answers | those of [`Finality::of`] |
-//! | replayed headers | all but those of the connection, `Date`, `Server`, `Age`, `Set-Cookie`; trailers are not stored |
-//! | store unavailable | 503 |
+#![doc = include_str!("../docs/defaults.md")]
 
+#[cfg(feature = "flare")]
+pub mod access; // who may call what
 mod answer; // how answers are kept
 mod body; // bodies read in part
 mod carry; // what outlives its caller
 mod duration; // durations in headers
 mod engine; // any store, erased
+#[cfg(feature = "flare")]
+pub mod flare; // documents, resources and subscriptions over HTTP
 mod headers; // keys and times in headers
 mod layer; // the layer and its configuration
+#[cfg(feature = "flare")]
+pub mod openapi; // the routes, described
+#[cfg(feature = "flare")]
+pub mod operations; // what an operator sees and does
+#[cfg(feature = "flare")]
+mod page; // parts of lists
 pub mod payload;
 mod problem; // errors as responses
+#[cfg(feature = "flare")]
+mod request; // what handlers take of a request
+#[cfg(feature = "flare")]
+mod routes; // tables of routes, described and guarded
 mod service; // from request to answer
 mod settings; // what can be configured
 mod tx; // the handler's transaction

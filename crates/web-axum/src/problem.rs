@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use evenkeel_core::RetryHint;
+use evenkeel_core::{ErrorKind as StoreErrorKind, RetryHint};
 use evenkeel_idempotency::{Error, ErrorKind};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -35,6 +35,24 @@ impl Problem {
         Self::new(Kind::Unauthenticated, detail)
     }
 
+    /// A caller that is known and may not do this (403).
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    /// Something that is not there (404).
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, detail)
+    }
+
+    /// A request that was given up, and may have been carried out (503).
+    #[must_use]
+    pub fn not_known(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotKnown, detail)
+    }
+
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, status: kind.status(), detail: detail.into(), retry_after: None }
     }
@@ -60,13 +78,7 @@ impl Problem {
     /// The response, with any body that can be made of bytes.
     #[must_use]
     pub fn into_http<B: From<Bytes>>(self) -> Response<B> {
-        let json = serde_json::json!({
-            "type": format!("{}#{}", Self::TYPES, self.name()),
-            "title": self.kind.title(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        let mut response = Response::new(B::from(Bytes::from(json.to_string())));
+        let mut response = Response::new(B::from(Bytes::from(self.to_json().to_string())));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -74,6 +86,24 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(delay)));
         }
         response
+    }
+}
+
+impl Problem {
+    /// Says when to ask again.
+    pub(crate) fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// The body of the response.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "type": format!("{}#{}", Self::TYPES, self.name()),
+            "title": self.kind.title(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        })
     }
 }
 
@@ -125,31 +155,64 @@ impl From<&Error> for Problem {
     }
 }
 
+/// What a call on a store, or on flare, came to, where that is an error. What concerns the caller is
+/// in the detail; the rest goes to the log.
+impl From<evenkeel_core::Error> for Problem {
+    fn from(error: evenkeel_core::Error) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::NotFound => Kind::NotFound,
+            StoreErrorKind::AlreadyExists => Kind::AlreadyExists,
+            StoreErrorKind::Conflict => Kind::Conflict,
+            StoreErrorKind::LeaseLost => Kind::LeaseLost,
+            StoreErrorKind::InvalidInput => Kind::BadRequest,
+            StoreErrorKind::TooLarge => Kind::TooLarge,
+            StoreErrorKind::Unavailable => Kind::Unavailable,
+            StoreErrorKind::OutcomeUnknown => Kind::NotKnown,
+            _ => Kind::Failed,
+        };
+        if kind.status().is_server_error() {
+            tracing::error!(?error, "a request failed");
+        }
+        // A conflict that carries what was found is about records, of which callers know nothing.
+        if kind.status().is_server_error() || error.conflict().is_some() {
+            let problem = Self::new(kind, kind.advice());
+            return match error.retry() {
+                RetryHint::After(delay) => problem.retry_after(delay),
+                RetryHint::Now => problem.retry_after(Duration::ZERO),
+                RetryHint::Never => problem,
+            };
+        }
+        let text = error.to_string();
+        let detail = text.strip_prefix(&format!("{}: ", error.kind())).unwrap_or(&text);
+        Self::new(kind, detail)
+    }
+}
+
 macro_rules! kinds {
-    ($($kind:ident $status:ident $name:literal $title:literal $advice:literal)*) => {
+    ($($(#[$only:meta])? $kind:ident $status:ident $name:literal $title:literal $advice:literal)*) => {
         /// Every problem there is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Kind { $($kind),* }
+        pub(crate) enum Kind { $($(#[$only])? $kind),* }
 
         impl Kind {
             #[cfg(test)]
-            const ALL: &[Self] = &[$(Self::$kind),*];
+            const ALL: &[Self] = &[$($(#[$only])? Self::$kind),*];
 
             const fn status(self) -> StatusCode {
-                match self { $(Self::$kind => StatusCode::$status),* }
+                match self { $($(#[$only])? Self::$kind => StatusCode::$status),* }
             }
 
             const fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name),* }
+                match self { $($(#[$only])? Self::$kind => $name),* }
             }
 
             const fn title(self) -> &'static str {
-                match self { $(Self::$kind => $title),* }
+                match self { $($(#[$only])? Self::$kind => $title),* }
             }
 
             /// What a client should know where nothing more particular can be said.
             pub(crate) const fn advice(self) -> &'static str {
-                match self { $(Self::$kind => $advice),* }
+                match self { $($(#[$only])? Self::$kind => $advice),* }
             }
         }
     };
@@ -160,6 +223,30 @@ kinds! {
         "the request cannot be read"
     Unauthenticated UNAUTHORIZED "unauthenticated" "The caller is not known"
         "the caller is not known"
+    Forbidden FORBIDDEN "forbidden" "The caller may not do this"
+        "the caller may not do this"
+    NotFound NOT_FOUND "not-found" "There is no such thing"
+        "there is no such thing"
+    #[cfg(feature = "flare")]
+    MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "The path has no such method"
+        "the path has no such method"
+    AlreadyExists CONFLICT "already-exists" "There is one already"
+        "there is one already"
+    Conflict CONFLICT "conflict" "It is not in a state for this"
+        "it was changed by another request at the same time; look at it again"
+    LeaseLost CONFLICT "lease-lost" "It is held by another"
+        "it was held for too long, and has been given to another since"
+    #[cfg(feature = "flare")]
+    PreconditionFailed PRECONDITION_FAILED "precondition-failed" "The precondition does not hold"
+        "the precondition does not hold"
+    TooLarge PAYLOAD_TOO_LARGE "too-large" "It is too large to be kept"
+        "it is larger than the store takes"
+    Unavailable SERVICE_UNAVAILABLE "unavailable" "The store is not available"
+        "the store cannot be reached or is too busy; nothing was done, and the request may be sent again"
+    NotKnown SERVICE_UNAVAILABLE "not-known" "Whether it was done is not known"
+        "the store was lost while the request was carried out; look at what became of it, or send it again"
+    Failed INTERNAL_SERVER_ERROR "failed" "The request could not be processed"
+        "the service failed; the reason is in its log"
     KeyMissing BAD_REQUEST "key-missing" "An idempotency key is required"
         "send an Idempotency-Key header: a quoted string of 1 to 255 printable characters, the same for every retry of this request"
     KeyMalformed BAD_REQUEST "key-malformed" "The idempotency key cannot be read"
@@ -223,6 +310,30 @@ mod tests {
         assert_eq!(json["title"], "The request cannot be read");
         assert_eq!(json["status"], 400);
         assert_eq!(json["detail"], "no \"such\" thing");
+    }
+
+    #[test]
+    fn a_stores_error_tells_its_caller_what_concerns_it() {
+        use evenkeel_core::Error;
+        for (kind, status, name, detail) in [
+            (StoreErrorKind::NotFound, 404, "not-found", "gone fishing (place: pond)"),
+            (StoreErrorKind::AlreadyExists, 409, "already-exists", "gone fishing (place: pond)"),
+            (StoreErrorKind::Conflict, 409, "conflict", "gone fishing (place: pond)"),
+            (StoreErrorKind::LeaseLost, 409, "lease-lost", "gone fishing (place: pond)"),
+            (StoreErrorKind::InvalidInput, 400, "bad-request", "gone fishing (place: pond)"),
+            (StoreErrorKind::TooLarge, 413, "too-large", "gone fishing (place: pond)"),
+            (StoreErrorKind::Unavailable, 503, "unavailable", Kind::Unavailable.advice()),
+            (StoreErrorKind::OutcomeUnknown, 503, "not-known", Kind::NotKnown.advice()),
+            (StoreErrorKind::Unsupported, 500, "failed", Kind::Failed.advice()),
+            (StoreErrorKind::Corrupt, 500, "failed", Kind::Failed.advice()),
+            (StoreErrorKind::Config, 500, "failed", Kind::Failed.advice()),
+            (StoreErrorKind::Unexpected, 500, "failed", Kind::Failed.advice()),
+        ] {
+            let problem = Problem::from(Error::new(kind, "gone fishing").with("place", "pond"));
+            assert_eq!((problem.status().as_u16(), problem.name(), problem.detail()), (status, name, detail));
+            let response: Response<Bytes> = problem.into_http();
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "{kind}");
+        }
     }
 
     #[test]

@@ -8,11 +8,13 @@ use evenkeel_core::{
     Transactional, Tx,
 };
 
-/// A memory store that can be switched off, and that counts the transactions begun.
+/// A memory store that can be switched off or made to hang, and that counts the transactions begun.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Switched {
     store: MemoryStore,
     pub(crate) off: Arc<AtomicBool>,
+    /// Whether reading a record never comes to an end.
+    pub(crate) hangs: Arc<AtomicBool>,
     pub(crate) begun: Arc<AtomicUsize>,
 }
 
@@ -36,6 +38,9 @@ impl Store for Switched {
     }
 
     async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending().await
+        }
         self.on()?.get(at, now, keys).await
     }
 

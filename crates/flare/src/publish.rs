@@ -1,0 +1,232 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evenkeel_core::{Batch, Error, ErrorKind, Expect, Result, Store, StoreExt, Version};
+
+use crate::catalog::{Entry, Snapshot};
+use crate::flare::Shared;
+use crate::task::Task;
+use crate::{Document, DocumentUrl, Flare, Revision, places};
+
+/// How often a publication looks again after somebody else changed what it had read.
+const MOST_LOOKS: usize = 10;
+
+/// How many subscribers are told by the publication's own commit. Each costs two operations of a
+/// batch; more are told by a task.
+const MOST_INLINE: usize = 40;
+
+/// What must be so for a publication to take place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// The document is live and, where revisions are given, at one of them.
+    Match(Option<Vec<Revision>>),
+    /// The document is not live or, where revisions are given, at none of them.
+    NoneMatch(Option<Vec<Revision>>),
+}
+
+/// What became of a publication.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Published {
+    /// The document did not live before.
+    Created(Document),
+    /// It is newer than what was there.
+    Updated(Document),
+    /// It is not newer than what is there, and changed nothing.
+    Stale(Document),
+}
+
+impl Published {
+    /// The document as it is stored now.
+    #[must_use]
+    pub const fn document(&self) -> &Document {
+        match self {
+            Self::Created(document) | Self::Updated(document) | Self::Stale(document) => document,
+        }
+    }
+}
+
+impl Precondition {
+    fn check(&self, url: &DocumentUrl, found: Option<&Document>) -> Result<()> {
+        let live = found.filter(|document| !document.is_deleted());
+        let is_among = |revisions: &Option<Vec<Revision>>| {
+            live.is_some_and(|live| revisions.as_ref().is_none_or(|revisions| revisions.contains(&live.revision)))
+        };
+        let holds = match self {
+            Self::None => true,
+            Self::Match(revisions) => is_among(revisions),
+            Self::NoneMatch(revisions) => !is_among(revisions),
+        };
+        if holds {
+            return Ok(());
+        }
+        let stands = live.map_or_else(|| "none".to_owned(), |live| live.revision.to_string());
+        Err(Error::new(ErrorKind::Conflict, "the document is not as the precondition says")
+            .with("url", url)
+            .with("revision", stands))
+    }
+}
+
+impl Flare {
+    /// Publishes a document: keeps it, and lets every subscriber of its resource know.
+    ///
+    /// # Behavior
+    /// - A document that is not newer than what is stored, or than what was deleted, changes nothing.
+    /// - The document and the duty to tell its subscribers are one commit. Who subscribes shortly
+    ///   after it may be told, too.
+    /// - Dropping the future does not take back a commit that has begun.
+    ///
+    /// # Errors
+    /// `NotFound` where no resource has such documents; `InvalidInput` where the content does not
+    /// say its revision; `TooLarge` beyond what the store takes; `Conflict` where the precondition
+    /// does not hold; those of the store.
+    pub async fn publish(&self, url: &DocumentUrl, content: Bytes, precondition: &Precondition) -> Result<Published> {
+        let shared = &*self.shared;
+        let mut snapshot = shared.catalog().await?;
+        for _ in 0..MOST_LOOKS {
+            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else { return Err(no_resource(url)) };
+            let revision = entry.resource.change.revision_of(&content)?;
+            let (found, version) = shared.document(&entry, url).await?;
+            precondition.check(url, found.as_ref())?;
+            if let Some(document) = found.as_ref().filter(|document| document.revision >= revision) {
+                return Ok(Published::Stale(document.clone()));
+            }
+            let document =
+                Document { url: url.clone(), revision, updated_at: shared.now(), content: Some(content.clone()) };
+            let published = match found {
+                Some(found) if !found.is_deleted() => Published::Updated(document),
+                _ => Published::Created(document),
+            };
+            match shared.store_document(&entry, published.document(), version).await? {
+                Commit::Done => return Ok(published),
+                Commit::LookAgain => snapshot = shared.catalog_now().await?,
+            }
+        }
+        Err(contended(url))
+    }
+
+    /// Deletes a document: forgets its content, remembers its revision for a while, and lets every
+    /// subscriber that was told of it know. Returns what is left of it, `None` where there was no
+    /// such document.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    pub async fn delete_document(&self, url: &DocumentUrl, precondition: &Precondition) -> Result<Option<Document>> {
+        let shared = &*self.shared;
+        let mut snapshot = shared.catalog().await?;
+        for _ in 0..MOST_LOOKS {
+            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else { return Err(no_resource(url)) };
+            let (found, version) = shared.document(&entry, url).await?;
+            precondition.check(url, found.as_ref())?;
+            let Some(live) = found.filter(|document| !document.is_deleted()) else { return Ok(None) };
+            let document = Document { updated_at: shared.now(), content: None, ..live };
+            match shared.store_document(&entry, &document, version).await? {
+                Commit::Done => return Ok(Some(document)),
+                Commit::LookAgain => snapshot = shared.catalog_now().await?,
+            }
+        }
+        Err(contended(url))
+    }
+
+    /// The document as it was published last; `None` where it never was, or was deleted.
+    ///
+    /// # Errors
+    /// `NotFound` where no resource has such documents; those of the store.
+    pub async fn document(&self, url: &DocumentUrl) -> Result<Option<Document>> {
+        let mut snapshot = self.shared.catalog().await?;
+        let entry = self.shared.entry_of(&mut snapshot, url).await?.ok_or_else(|| no_resource(url))?;
+        let (found, _) = self.shared.document(&entry, url).await?;
+        Ok(found.filter(|document| !document.is_deleted()))
+    }
+
+    /// Lets a publication join a commit: the document is published after `batch` is committed, and
+    /// only then. Where nothing else has its revision by that time, it is as if it had been
+    /// published by itself.
+    ///
+    /// # Errors
+    /// `NotFound` where no resource has such documents; `InvalidInput` where the content does not
+    /// say its revision.
+    pub async fn publish_in(&self, batch: &mut Batch, url: &DocumentUrl, content: Bytes) -> Result<()> {
+        let mut snapshot = self.shared.catalog().await?;
+        let entry = self.shared.entry_of(&mut snapshot, url).await?.ok_or_else(|| no_resource(url))?;
+        let revision = entry.resource.change.revision_of(&content)?;
+        let updated_at = batch.now();
+        let document = Document { url: url.clone(), revision, updated_at, content: Some(content) };
+        Task::Publish.push(batch, &document.encode());
+        Ok(())
+    }
+}
+
+/// What became of a publication's commit.
+pub(crate) enum Commit {
+    Done,
+    /// Something that it was decided on has changed.
+    LookAgain,
+}
+
+impl Shared {
+    /// The resource that `url` belongs to. Where none is remembered the store is asked.
+    async fn entry_of(&self, snapshot: &mut Arc<Snapshot>, url: &DocumentUrl) -> Result<Option<Arc<Entry>>> {
+        if let Some(entry) = snapshot.resource_of(url) {
+            return Ok(Some(Arc::clone(entry)));
+        }
+        *snapshot = self.catalog_now().await?;
+        Ok(snapshot.resource_of(url).cloned())
+    }
+
+    /// The document, or what is left of it, with the version of its record.
+    async fn document(&self, entry: &Entry, url: &DocumentUrl) -> Result<(Option<Document>, Option<Version>)> {
+        let at = places::document_partition(&self.store, url);
+        let key = places::document(&entry.resource.id, url);
+        let record = self.store.get_one(&at, self.now(), &key).await?;
+        let document = record.as_ref().map(|record| Document::decode(&record.value)).transpose()?;
+        Ok((document, record.map(|record| record.version)))
+    }
+
+    /// Keeps the document, and the duty to tell its subscribers, in one commit.
+    async fn store_document(&self, entry: &Entry, document: &Document, expected: Option<Version>) -> Result<Commit> {
+        let (url, now) = (&document.url, self.now());
+        let at = places::document_partition(&self.store, url);
+        let mut batch = Batch::new(at, now);
+        let expect = expected.map_or(Expect::Absent, Expect::Version);
+        let key = places::document(&entry.resource.id, url);
+        match &document.content {
+            Some(_) => batch.put(key, document.encode(), expect),
+            None => batch.put_until(key, document.encode(), expect, now + self.settings.tombstones),
+        };
+        self.tell_in(&mut batch, entry, url);
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(Commit::Done),
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict) => Ok(Commit::LookAgain),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes into `batch` that the subscribers of `entry` are to be told of the document.
+    ///
+    /// In a store of one partition the deliveries themselves are written, under the condition that
+    /// nobody subscribed or left meanwhile. Elsewhere, or where they are many, a task does it.
+    fn tell_in(&self, batch: &mut Batch, entry: &Entry, url: &DocumentUrl) {
+        let is_at_home = self.store.info().partitions == 1;
+        if !is_at_home || entry.subscribers.len() > MOST_INLINE {
+            Task::FanOut { resource: entry.resource.id.clone(), url: url.clone(), after: None }.push(batch, b"");
+            return;
+        }
+        batch.check(places::resource(&entry.resource.id), Expect::Version(entry.version));
+        for subscriber in &entry.subscribers {
+            subscriber.tell_in(batch, url);
+            subscriber.wake_in(batch);
+        }
+    }
+}
+
+fn no_resource(url: &DocumentUrl) -> Error {
+    Error::new(ErrorKind::NotFound, "no resource has a document with this url").with("url", url)
+}
+
+fn contended(url: &DocumentUrl) -> Error {
+    Error::new(ErrorKind::Unavailable, "the document changed each time it was looked at").with("url", url)
+}

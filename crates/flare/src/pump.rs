@@ -1,0 +1,320 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_core::{
+    Batch, ErrorKind, Expect, Lease, LeasedJob, Partition, Result, Store, Timestamp, Version,
+};
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::catalog::Subscriber;
+use crate::delivery::Ended;
+use crate::health::{Health, Turn};
+use crate::pace::Pace;
+use crate::task::Task;
+use crate::worker::Node;
+use crate::{Notice, NoticeKind, Status, places};
+
+/// How long a pump without work stays, so that one that is needed often is there already.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Makes the deliveries of one subscription, as long as there are any.
+///
+/// ```text
+///   lease deliveries ── read what was told, and the documents ── decide ── send ── record
+///        ^                                                                          │
+///        └── room, and perhaps more due <── breaker, rate, concurrency <────────────┘
+/// ```
+pub(crate) struct Pump {
+    node: Arc<Node>,
+    at: Partition,
+    job: LeasedJob,
+    subscriber: Arc<Subscriber>,
+    health: Health,
+    health_version: Option<Version>,
+    pace: Pace,
+    /// Tasks of their own, since a delivery that is not attended to may hold what this waits for.
+    under_way: JoinSet<Ended>,
+    /// Whether there may be deliveries that are due.
+    hungry: bool,
+    next_due: Option<Timestamp>,
+    idle_since: Timestamp,
+}
+
+/// Why a pump ends.
+enum End {
+    /// There is nothing to do for now.
+    Idle,
+    /// The subscription is not to be delivered to.
+    Inactive,
+    /// The worker closes.
+    Closing,
+    /// Somebody else has the pump.
+    Lost,
+}
+
+impl Pump {
+    /// Runs until there is nothing to do for a while, the worker closes, or the lease is lost.
+    pub(crate) async fn run(node: &Arc<Node>, at: Partition, job: LeasedJob, wake: &Notify) {
+        let subscription = job.id.clone();
+        if let Err(error) = Self::run_inner(node, at, job, wake).await {
+            // The lease runs out, and the pump starts again.
+            tracing::warn!(%error, %subscription, "a pump of flare stopped");
+        }
+    }
+
+    async fn run_inner(node: &Arc<Node>, at: Partition, job: LeasedJob, wake: &Notify) -> Result<()> {
+        let shared = node.shared();
+        let mut snapshot = shared.catalog().await?;
+        if snapshot.subscriber(&job.id).is_none() {
+            snapshot = shared.catalog_now().await?;
+        }
+        let Some(subscriber) = snapshot.subscriber(&job.id).cloned() else {
+            // Its subscription was deleted while a delivery was pushed.
+            let mut batch = Batch::new(at, shared.now());
+            batch.ack(places::PUMPS, &job.id, job.token);
+            Task::Forget { subscription: job.id, page: 0 }.push(&mut batch, b"");
+            return shared.store.commit(batch).await.map(drop);
+        };
+        let key = [places::health(&job.id)];
+        let record = shared.store.get(&at, shared.now(), &key).await?.into_iter().next().flatten();
+        let (health, health_version) = Health::decode(record.as_ref())?;
+        let pump = Self {
+            pace: Pace::new(subscriber.subscription.delivery.rate),
+            node: Arc::clone(node),
+            at,
+            job,
+            subscriber,
+            health,
+            health_version,
+            under_way: JoinSet::new(),
+            hungry: true,
+            next_due: None,
+            idle_since: shared.now(),
+        };
+        pump.work(wake).await
+    }
+
+    async fn work(mut self, wake: &Notify) -> Result<()> {
+        let end = loop {
+            if let Some(end) = self.turn().await? {
+                break end;
+            }
+            self.wait(wake).await?;
+        };
+        while let Some(ended) = self.under_way.join_next().await {
+            self.take_note(ended_of(ended)).await?;
+        }
+        self.leave(&end).await
+    }
+
+    /// Leases and starts what there is room for; says when it is time to end.
+    async fn turn(&mut self) -> Result<Option<End>> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let now = shared.now();
+        if *self.node.closing.borrow() {
+            return Ok(Some(End::Closing));
+        }
+        if now + self.node.lease / 2 >= self.job.until && !self.renew(now).await? {
+            return Ok(Some(End::Lost));
+        }
+        match shared.catalog().await?.subscriber(&self.job.id) {
+            Some(subscriber) if Arc::ptr_eq(subscriber, &self.subscriber) => {}
+            Some(subscriber) => {
+                self.subscriber = Arc::clone(subscriber);
+                self.pace = Pace::new(subscriber.subscription.delivery.rate);
+            }
+            None => return Ok(Some(End::Inactive)),
+        }
+        if self.subscriber.subscription.status != Status::Active {
+            return Ok(Some(End::Inactive));
+        }
+        if self.next_due.is_some_and(|next_due| next_due <= now) {
+            self.hungry = true;
+        }
+        let room = self.room(now);
+        // A few at a time rather than each by itself: a lease costs a commit.
+        if self.hungry && room > 0 && (self.under_way.is_empty() || room * 4 >= self.concurrency()) {
+            self.start(room, now).await?;
+        }
+        let is_idle = self.under_way.is_empty() && !self.hungry;
+        Ok((is_idle && now >= self.idle_since + LINGER).then_some(End::Idle))
+    }
+
+    /// How many deliveries may be started.
+    fn room(&self, now: Timestamp) -> usize {
+        let room = self.health.breaker.room(now, self.concurrency());
+        self.pace.room(now, room.saturating_sub(self.under_way.len()))
+    }
+
+    fn concurrency(&self) -> usize {
+        self.subscriber.subscription.delivery.concurrency.map_or(self.node.concurrency, usize::from)
+    }
+
+    async fn start(&mut self, room: usize, now: Timestamp) -> Result<()> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let queue = self.subscriber.queue.clone();
+        let want = Lease { queue, max: room, hold_for: self.node.lease, now };
+        let leased = shared.store.lease(&self.at, want).await?;
+        self.hungry = leased.jobs.len() == room;
+        self.next_due = leased.next_due;
+        self.pace.take(now, leased.jobs.len());
+        for delivery in shared.deliveries(&self.subscriber, leased.jobs).await? {
+            let (node, subscriber) = (Arc::clone(&self.node), Arc::clone(&self.subscriber));
+            self.under_way
+                .spawn(async move { delivery.make(node.shared(), &subscriber, &*node.transport).await });
+        }
+        Ok(())
+    }
+
+    /// Waits until something changes.
+    async fn wait(&mut self, wake: &Notify) -> Result<()> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let alarm = self.alarm(shared.now());
+        let ended = tokio::select! {
+            biased;
+            Some(ended) = self.under_way.join_next() => ended_of(ended),
+            () = wake.notified() => {
+                self.hungry = true;
+                return Ok(());
+            }
+            () = shared.settings.clock.sleep_until(alarm) => return Ok(()),
+            () = self.node.closed() => return Ok(()),
+        };
+        self.take_note(ended).await?;
+        // Those that ended meanwhile make room together.
+        while let Some(ended) = self.under_way.try_join_next() {
+            self.take_note(ended_of(ended)).await?;
+        }
+        Ok(())
+    }
+
+    /// When to look again although nothing happened.
+    fn alarm(&self, now: Timestamp) -> Timestamp {
+        let renewal = self.job.until - self.node.lease / 2;
+        let breaker = self.health.breaker.closed_off_until(now);
+        let due = match (self.hungry, breaker) {
+            // A delivery that ends makes room, too.
+            (true, None) => self.pace.next(now),
+            (_, Some(until)) => Some(until),
+            (false, None) => self.next_due,
+        };
+        let idle = self.under_way.is_empty().then_some(self.idle_since + LINGER).filter(|_| !self.hungry);
+        [due, idle].into_iter().flatten().fold(renewal, Timestamp::min)
+    }
+
+    async fn renew(&mut self, now: Timestamp) -> Result<bool> {
+        let until = now + self.node.lease;
+        let mut batch = Batch::new(self.at.clone(), now);
+        batch.extend(places::PUMPS, &self.job.id, self.job.token, until);
+        match self.node.shared().store.commit(batch).await {
+            Ok(_) => {
+                self.job.until = until;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the pump back: for good where nothing waits, else until the next delivery is due.
+    async fn leave(&mut self, end: &End) -> Result<()> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let mut batch = Batch::new(self.at.clone(), shared.now());
+        let (id, token) = (&self.job.id, self.job.token);
+        match (end, self.next_due) {
+            (End::Lost, _) => return Ok(()),
+            (End::Closing, _) => batch.retry(places::PUMPS, id, token, shared.now()),
+            (End::Idle, Some(next_due)) => batch.retry(places::PUMPS, id, token, next_due),
+            (End::Idle, None) | (End::Inactive, _) => batch.ack(places::PUMPS, id, token),
+        };
+        match shared.store.commit(batch).await {
+            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Keeps the subscription's health, and what it decides.
+    async fn take_note(&mut self, ended: Ended) -> Result<()> {
+        let now = self.node.shared().now();
+        self.idle_since = now;
+        match ended {
+            Ended::Settled => Ok(()),
+            Ended::Lost => {
+                self.hungry = true;
+                Ok(())
+            }
+            Ended::Succeeded if self.health == Health::default() => Ok(()),
+            Ended::Succeeded => {
+                let has_recovered = self.health.is_noticed;
+                self.health = Health::default();
+                self.keep_health(has_recovered.then_some((NoticeKind::Recovered, "a delivery succeeded"))).await?;
+                if has_recovered { self.rearm().await } else { Ok(()) }
+            }
+            Ended::Failed => self.take_note_of_failure(now).await,
+            Ended::Gone => self.disable("the subscriber answered 410 Gone").await,
+        }
+    }
+
+    async fn take_note_of_failure(&mut self, now: Timestamp) -> Result<()> {
+        let before = self.health.clone();
+        let since = *self.health.failing_since.get_or_insert(now);
+        let notice = match self.health.breaker.failed(now) {
+            Turn::Opened => Some((NoticeKind::Failing, "its deliveries fail one after the other")),
+            Turn::None => None,
+        };
+        self.health.is_noticed |= notice.is_some();
+        if now.since(since) >= self.node.shared().settings.disable_after {
+            return self.disable("everything failed for too long").await;
+        }
+        // The breaker's count alone is not worth a commit.
+        let is_worth_keeping = before.failing_since.is_none()
+            || before.breaker.closed_off_until(now) != self.health.breaker.closed_off_until(now);
+        if is_worth_keeping { self.keep_health(notice).await } else { Ok(()) }
+    }
+
+    async fn disable(&mut self, reason: &'static str) -> Result<()> {
+        self.health = Health::default();
+        self.keep_health(Some((NoticeKind::Disabled, reason))).await?;
+        self.node.flare.set_status(&self.job.id, Status::Disabled).await?;
+        Ok(())
+    }
+
+    async fn keep_health(&mut self, notice: Option<(NoticeKind, &str)>) -> Result<()> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let now = shared.now();
+        let mut batch = Batch::new(self.at.clone(), now);
+        let key = places::health(&self.job.id);
+        let expect = self.health_version.map_or(Expect::Absent, Expect::Version);
+        batch.put(key, self.health.encode(), expect);
+        if let Some((kind, message)) = notice {
+            let subscription = self.job.id.clone();
+            let notice = Notice { subscription, kind, at: now, message: message.to_owned() };
+            batch.put_until(notice.key("health"), notice.encode(), Expect::Any, now + shared.settings.history);
+        }
+        self.health_version = Some(shared.store.commit(batch).await?.version);
+        Ok(())
+    }
+
+    /// A subscriber that is back is told of everything at once, not when the waits are over.
+    async fn rearm(&mut self) -> Result<()> {
+        let node = Arc::clone(&self.node);
+        let shared = node.shared();
+        let mut batch = Batch::new(self.at.clone(), shared.now());
+        Task::Rearm { subscription: self.job.id.clone(), page: 0, after: None }.push(&mut batch, b"");
+        shared.store.commit(batch).await.map(drop)
+    }
+}
+
+/// A delivery that panicked is made again by whoever leases it next.
+fn ended_of(ended: Result<Ended, JoinError>) -> Ended {
+    ended.unwrap_or_else(|error| {
+        tracing::error!(%error, "a delivery panicked");
+        Ended::Lost
+    })
+}

@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use evenkeel::axum::access::{Scope, Scopes};
+use evenkeel::axum::{IdempotencyLayer, Problem, flare, openapi, operations};
+use evenkeel::core::{AnyStore, Clock};
+use evenkeel::flare::Flare;
+use evenkeel::idempotency::Idempotency;
+use http::header::CONTENT_TYPE;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::access::{self, authenticate};
+use crate::metrics::observe;
+use crate::period::Period;
+use crate::settings::Settings;
+
+/// Every route of the server.
+pub(crate) fn app(
+    settings: &Settings,
+    flare: Flare,
+    idempotency: Idempotency<AnyStore>,
+    metrics: PrometheusHandle,
+    clock: Arc<dyn Clock>,
+) -> Router {
+    let store = flare.store().clone();
+    let once = IdempotencyLayer::new(idempotency.clone(), access::scope_of_keys);
+    let api =
+        flare::Api::new(flare).idempotency(once).body_limit(settings.body_limit).clock(Arc::clone(&clock));
+    let tokens: Arc<[_]> = settings.tokens.clone().into();
+    let limit = Limit { time: settings.request_timeout, clock: Arc::clone(&clock) };
+    api.router()
+        .merge(operations::Operations::new(store, idempotency).clock(Arc::clone(&clock)).router())
+        .merge(openapi::router())
+        .route("/metrics", get(show_metrics).with_state(metrics))
+        .layer(from_fn_with_state(tokens, authenticate))
+        .layer(from_fn_with_state(limit, in_time))
+        .layer(from_fn_with_state(clock, observe))
+}
+
+/// How long a request may take.
+#[derive(Clone)]
+struct Limit {
+    time: Period,
+    clock: Arc<dyn Clock>,
+}
+
+/// Answers a request that takes too long, and drops what was done about it: what it committed by
+/// then is committed.
+async fn in_time(State(limit): State<Limit>, request: Request, next: Next) -> Response {
+    let until = limit.clock.now() + limit.time.0;
+    match limit.clock.timeout_at(until, next.run(request)).await {
+        Some(response) => response,
+        None => Problem::not_known(format!(
+            "the request was not answered within {}; what it asked for may have been done",
+            limit.time
+        ))
+        .into_response(),
+    }
+}
+
+async fn show_metrics(
+    State(metrics): State<PrometheusHandle>,
+    scopes: Option<Extension<Scopes>>,
+) -> Response {
+    match scopes {
+        Some(Extension(scopes)) if !scopes.has(Scope::Read) => {
+            Problem::forbidden("the route needs the scope read").into_response()
+        }
+        _ => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response(),
+    }
+}
