@@ -40,6 +40,10 @@ payments:
 bench suite *arguments:
     cargo run --release -p evenkeel-bench -- {{suite}} {{arguments}}
 
+# Fuzzes each target for a minute, or so many seconds: just fuzz 10. Needs cargo-fuzz and a nightly compiler.
+fuzz seconds="60":
+    for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run $target -- -max_total_time={{seconds}} || exit 1; done
+
 # Licences, advisories and sources of the dependencies.
 deny:
     cargo deny check

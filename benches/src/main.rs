@@ -2,6 +2,7 @@
 //! evenkeel-bench -- --help`.
 
 mod calls; // evenkeel doing it
+mod flare; // deliveries, from publishers to subscribers
 mod layer; // what the HTTP layer adds
 mod limit; // the same by hand
 mod measure; // rates and latencies
@@ -49,6 +50,13 @@ enum Suite {
     Idempotency,
     /// What the store contract does per second: records, events, jobs.
     Store,
+    /// What a server delivers per second, how soon, and what a backlog costs. On stores that keep
+    /// everything through a crash of the machine.
+    Flare {
+        /// How many deliveries wait when the backlog is measured.
+        #[arg(long, default_value_t = 1_000_000)]
+        backlog: usize,
+    },
 }
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -64,6 +72,11 @@ async fn main() -> Result<()> {
         layer::run(duration, &mut report).await?;
     }
     for &store in &options.stores {
+        if let Suite::Flare { backlog } = options.suite {
+            let plan = flare::Plan { duration, only: &options.only, backlog };
+            flare::run(store, &plan, &mut report).await?;
+            continue;
+        }
         let server = Server::start(store).await?;
         eprintln!("{store}: {}", server.conditions());
         for &callers in &options.callers {
@@ -99,6 +112,7 @@ impl Suite {
         match self {
             Self::Idempotency => "idempotency",
             Self::Store => "store",
+            Self::Flare { .. } => "flare",
         }
     }
 
@@ -113,6 +127,7 @@ impl Suite {
                 Work::Append(100),
                 Work::PushLeaseAck,
             ],
+            Self::Flare { .. } => &[],
         }
     }
 }

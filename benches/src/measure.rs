@@ -100,6 +100,6 @@ pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -3,13 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_core::{
-    Batch, Error, ErrorKind, Expect, Merge, Partition, Record, Result, Scan, Store, StoreExt, Timestamp, Version,
+    Batch, Error, ErrorKind, Expect, Merge, Partition, Record, Result, Scan, Store, StoreExt, Timestamp,
+    Version,
 };
 use serde::de::DeserializeOwned;
 
 use crate::flare::Shared;
-use crate::routes::Routes;
 use crate::plan::Plan;
+use crate::routes::Routes;
 use crate::{Document, DocumentUrl, Resource, Status, Subscription, places};
 
 /// For how long what is remembered is used without asking the store whether it changed.
@@ -94,7 +95,9 @@ impl Subscriber {
             return Ok(true);
         };
         let content = serde_json::from_slice(content).map_err(|source| {
-            Error::new(ErrorKind::Corrupt, "a document is not JSON").with("url", &document.url).with_source(source)
+            Error::new(ErrorKind::Corrupt, "a document is not JSON")
+                .with("url", &document.url)
+                .with_source(source)
         })?;
         Ok(filter.matches(&content))
     }

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel_core::{
-    Batch, Conflict, Error, ErrorKind, Expect, Found, Key, LeasedJob, Merge, Partition, Record, Result, Store,
-    Timestamp, Version,
+    Batch, Conflict, Error, ErrorKind, Expect, Found, Key, LeasedJob, Merge, Partition, Record, Result,
+    Store, Timestamp, Version,
 };
 
 use crate::attempt::Failure;
@@ -25,7 +25,11 @@ pub(crate) struct Delivery {
 
 impl Shared {
     /// Reads what the leased jobs are decided on.
-    pub(crate) async fn deliveries(&self, subscriber: &Subscriber, jobs: Vec<LeasedJob>) -> Result<Vec<Delivery>> {
+    pub(crate) async fn deliveries(
+        &self,
+        subscriber: &Subscriber,
+        jobs: Vec<LeasedJob>,
+    ) -> Result<Vec<Delivery>> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
@@ -41,7 +45,12 @@ impl Shared {
     }
 
     /// The documents of the jobs, in their order, read partition by partition.
-    async fn documents(&self, resource: &str, jobs: &[LeasedJob], now: Timestamp) -> Result<Vec<Option<Document>>> {
+    async fn documents(
+        &self,
+        resource: &str,
+        jobs: &[LeasedJob],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Document>>> {
         let mut wanted = BTreeMap::<Partition, (Vec<usize>, Vec<Key>)>::new();
         for (index, job) in jobs.iter().enumerate() {
             let url = document_of(job)?;
@@ -91,14 +100,18 @@ impl Delivery {
     /// What is to be sent, if anything.
     pub(crate) fn message(&self, subscriber: &Subscriber) -> Result<Option<Message>> {
         let told = self.told.as_ref().map(|(told, _)| told);
-        let Some(action) = decide(told, self.may_have_begun(), self.document.as_ref()) else { return Ok(None) };
+        let Some(action) = decide(told, self.may_have_begun(), self.document.as_ref()) else {
+            return Ok(None);
+        };
         match (&self.document, action) {
             (Some(document), Action::Create | Action::Update) => {
                 let is_wanted = subscriber.wants(document)?;
                 is_wanted.then(|| Message::new(subscriber, document, action)).transpose()
             }
             (Some(document), Action::Delete) => Message::new(subscriber, document, action).map(Some),
-            (None, _) => self.forgotten(told)?.map(|document| Message::new(subscriber, &document, action)).transpose(),
+            (None, _) => {
+                self.forgotten(told)?.map(|document| Message::new(subscriber, &document, action)).transpose()
+            }
         }
     }
 
@@ -113,7 +126,12 @@ impl Delivery {
     ///
     /// Dropped before the end, the delivery is made again by whoever leases it next, with the same
     /// message id.
-    pub(crate) async fn make(self, shared: &Shared, subscriber: &Subscriber, transport: &dyn Transport) -> Ended {
+    pub(crate) async fn make(
+        self,
+        shared: &Shared,
+        subscriber: &Subscriber,
+        transport: &dyn Transport,
+    ) -> Ended {
         let ended = match self.message(subscriber) {
             Ok(None) => self.settle(shared, subscriber).await,
             Ok(Some(message)) => self.attempt(shared, subscriber, transport, message).await,
@@ -218,7 +236,8 @@ impl Delivery {
                 tries = failing.tries;
                 told.begun = Some(telling.revision);
                 let elapsed = now.since(failing.since);
-                let wait = next_wait(subscription.delivery.retry.as_ref(), tries, elapsed, answer.retry_after());
+                let wait =
+                    next_wait(subscription.delivery.retry.as_ref(), tries, elapsed, answer.retry_after());
                 if let Some(wait) = wait {
                     batch.retry(&subscriber.queue, id, token, now + with_jitter(wait));
                 } else {
@@ -276,7 +295,7 @@ impl Answer {
 
     pub(crate) fn failure(&self) -> Option<Failure> {
         let error = self.result.as_ref().err()?;
-        Some(Failure { kind: error.kind().to_string(), message: error.to_string() })
+        Some(Failure { kind: error.kind().to_owned(), message: error.to_string() })
     }
 
     pub(crate) fn text(&self) -> String {

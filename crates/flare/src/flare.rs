@@ -85,10 +85,10 @@ impl Flare {
         self.with(|settings| settings.disable_after = failing_for)
     }
 
-    /// The store that everything is kept in.
+    /// The store that everything is kept in; passing failures are repeated.
     #[must_use]
     pub fn store(&self) -> &AnyStore {
-        &self.shared.given
+        &self.shared.store
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {

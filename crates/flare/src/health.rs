@@ -167,7 +167,6 @@ mod tests {
         assert_eq!(breaker.room(until, 32), 1);
         assert_eq!(breaker.failed(until), Turn::None);
         assert_eq!(breaker.closed_off_until(until).unwrap().since(until), Duration::from_secs(10));
-
     }
 
     #[test]

@@ -1,4 +1,6 @@
-use evenkeel_core::{Batch, Error, ErrorKind, Job, JobPage, Jobs, Record, Result, Scan, Store, StoreExt, Timestamp};
+use evenkeel_core::{
+    Batch, Error, ErrorKind, Job, JobPage, Jobs, Record, Result, Scan, Store, StoreExt, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
@@ -100,7 +102,8 @@ impl Flare {
             None => (state == Some(DeliveryState::Exhausted), None),
         };
         let queue = if given_up { places::exhausted(subscription) } else { subscriber.queue.clone() };
-        let JobPage { jobs, cursor } = self.shared.store.jobs(&subscriber.at, Jobs::Page { queue, after, limit }).await?;
+        let JobPage { jobs, cursor } =
+            self.shared.store.jobs(&subscriber.at, Jobs::Page { queue, after, limit }).await?;
         let waiting = jobs.into_iter().map(|(_, job)| Waiting::new(&job, now));
         let items = waiting.filter(|waiting| state.is_none_or(|state| waiting.state == state)).collect();
         let cursor = match (given_up, cursor) {

@@ -44,7 +44,8 @@ impl Message {
             updated_at: *updated_at,
             document: content.as_ref().filter(|_| plan.content.document),
         };
-        let body = if plan.content.envelope { envelope.body(&plan.data, &captures) } else { envelope.bare_body() };
+        let body =
+            if plan.content.envelope { envelope.body(&plan.data, &captures) } else { envelope.bare_body() };
         let telling = Telling { id, url: url.to_string(), revision: *revision, action };
         Ok(Self { telling, body, captures })
     }

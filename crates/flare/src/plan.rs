@@ -55,7 +55,11 @@ impl Plan {
                 delete: Request::new(subscription, Action::Delete, template)?,
             }),
             Mode::Pull if subscription.endpoint != Default::default() => {
-                return Err(invalid("a subscription in pull mode has no endpoint", "endpoint", "an endpoint"));
+                return Err(invalid(
+                    "a subscription in pull mode has no endpoint",
+                    "endpoint",
+                    "an endpoint",
+                ));
             }
             Mode::Pull => None,
         };
@@ -75,10 +79,18 @@ impl Plan {
             }
         }
         if let Some(status) = policy.discard.iter().find(|status| success.contains(status)) {
-            return Err(invalid("a status is of success or to discard, not both", "delivery.discard", status));
+            return Err(invalid(
+                "a status is of success or to discard, not both",
+                "delivery.discard",
+                status,
+            ));
         }
         if let Some(concurrency) = policy.concurrency.filter(|concurrency| !(1..=256).contains(concurrency)) {
-            return Err(invalid("1 to 256 deliveries are under way at once", "delivery.concurrency", concurrency));
+            return Err(invalid(
+                "1 to 256 deliveries are under way at once",
+                "delivery.concurrency",
+                concurrency,
+            ));
         }
         if let Some(rate) = policy.rate.filter(|rate| !(0.001..=1_000_000.0).contains(rate)) {
             return Err(invalid("a rate is within 0.001 to 1,000,000 a second", "delivery.rate", rate));
@@ -155,9 +167,9 @@ impl Plan {
 impl Request {
     fn new(subscription: &Subscription, action: Action, template: &Template) -> Result<Self> {
         let endpoint = &subscription.endpoint;
-        let url = endpoint
-            .url_for(action)
-            .ok_or_else(|| invalid("every action has a url", "endpoint.url", format_args!("none for {action}")))?;
+        let url = endpoint.url_for(action).ok_or_else(|| {
+            invalid("every action has a url", "endpoint.url", format_args!("none for {action}"))
+        })?;
         let method = endpoint.method_for(action).ok_or_else(|| {
             invalid("every action has a method", "endpoint.method", format_args!("none for {action}"))
         })?;

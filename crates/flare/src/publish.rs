@@ -53,7 +53,9 @@ impl Precondition {
     fn check(&self, url: &DocumentUrl, found: Option<&Document>) -> Result<()> {
         let live = found.filter(|document| !document.is_deleted());
         let is_among = |revisions: &Option<Vec<Revision>>| {
-            live.is_some_and(|live| revisions.as_ref().is_none_or(|revisions| revisions.contains(&live.revision)))
+            live.is_some_and(|live| {
+                revisions.as_ref().is_none_or(|revisions| revisions.contains(&live.revision))
+            })
         };
         let holds = match self {
             Self::None => true,
@@ -83,19 +85,30 @@ impl Flare {
     /// `NotFound` where no resource has such documents; `InvalidInput` where the content does not
     /// say its revision; `TooLarge` beyond what the store takes; `Conflict` where the precondition
     /// does not hold; those of the store.
-    pub async fn publish(&self, url: &DocumentUrl, content: Bytes, precondition: &Precondition) -> Result<Published> {
+    pub async fn publish(
+        &self,
+        url: &DocumentUrl,
+        content: Bytes,
+        precondition: &Precondition,
+    ) -> Result<Published> {
         let shared = &*self.shared;
         let mut snapshot = shared.catalog().await?;
         for _ in 0..MOST_LOOKS {
-            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else { return Err(no_resource(url)) };
+            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
+                return Err(no_resource(url));
+            };
             let revision = entry.resource.change.revision_of(&content)?;
             let (found, version) = shared.document(&entry, url).await?;
             precondition.check(url, found.as_ref())?;
             if let Some(document) = found.as_ref().filter(|document| document.revision >= revision) {
                 return Ok(Published::Stale(document.clone()));
             }
-            let document =
-                Document { url: url.clone(), revision, updated_at: shared.now(), content: Some(content.clone()) };
+            let document = Document {
+                url: url.clone(),
+                revision,
+                updated_at: shared.now(),
+                content: Some(content.clone()),
+            };
             let published = match found {
                 Some(found) if !found.is_deleted() => Published::Updated(document),
                 _ => Published::Created(document),
@@ -114,11 +127,17 @@ impl Flare {
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
-    pub async fn delete_document(&self, url: &DocumentUrl, precondition: &Precondition) -> Result<Option<Document>> {
+    pub async fn delete_document(
+        &self,
+        url: &DocumentUrl,
+        precondition: &Precondition,
+    ) -> Result<Option<Document>> {
         let shared = &*self.shared;
         let mut snapshot = shared.catalog().await?;
         for _ in 0..MOST_LOOKS {
-            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else { return Err(no_resource(url)) };
+            let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
+                return Err(no_resource(url));
+            };
             let (found, version) = shared.document(&entry, url).await?;
             precondition.check(url, found.as_ref())?;
             let Some(live) = found.filter(|document| !document.is_deleted()) else { return Ok(None) };
@@ -178,7 +197,11 @@ impl Shared {
     }
 
     /// The document, or what is left of it, with the version of its record.
-    async fn document(&self, entry: &Entry, url: &DocumentUrl) -> Result<(Option<Document>, Option<Version>)> {
+    async fn document(
+        &self,
+        entry: &Entry,
+        url: &DocumentUrl,
+    ) -> Result<(Option<Document>, Option<Version>)> {
         let at = places::document_partition(&self.store, url);
         let key = places::document(&entry.resource.id, url);
         let record = self.store.get_one(&at, self.now(), &key).await?;
@@ -187,7 +210,12 @@ impl Shared {
     }
 
     /// Keeps the document, and the duty to tell its subscribers, in one commit.
-    async fn store_document(&self, entry: &Entry, document: &Document, expected: Option<Version>) -> Result<Commit> {
+    async fn store_document(
+        &self,
+        entry: &Entry,
+        document: &Document,
+        expected: Option<Version>,
+    ) -> Result<Commit> {
         let (url, now) = (&document.url, self.now());
         let at = places::document_partition(&self.store, url);
         let mut batch = Batch::new(at, now);
@@ -212,7 +240,8 @@ impl Shared {
     fn tell_in(&self, batch: &mut Batch, entry: &Entry, url: &DocumentUrl) {
         let is_at_home = self.store.info().partitions == 1;
         if !is_at_home || entry.subscribers.len() > MOST_INLINE {
-            Task::FanOut { resource: entry.resource.id.clone(), url: url.clone(), after: None }.push(batch, b"");
+            Task::FanOut { resource: entry.resource.id.clone(), url: url.clone(), after: None }
+                .push(batch, b"");
             return;
         }
         batch.check(places::resource(&entry.resource.id), Expect::Version(entry.version));

@@ -62,7 +62,9 @@ impl std::str::FromStr for Receipt {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = || Error::new(ErrorKind::InvalidInput, "this is not a receipt").with("receipt", text.escape_debug());
+        let refuse = || {
+            Error::new(ErrorKind::InvalidInput, "this is not a receipt").with("receipt", text.escape_debug())
+        };
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|source| refuse().with_source(source))?;
         serde_json::from_slice(&json).map_err(|source| refuse().with_source(source))
     }
@@ -87,14 +89,20 @@ impl Flare {
                 .with("value", max));
         }
         if hold_for.is_zero() || hold_for > LONGEST_HOLD {
-            return Err(Error::new(ErrorKind::InvalidInput, "messages are held for more than nothing, 12 hours at most")
-                .with("field", "hold")
-                .with("value", format_args!("{hold_for:?}")));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "messages are held for more than nothing, 12 hours at most",
+            )
+            .with("field", "hold")
+            .with("value", format_args!("{hold_for:?}")));
         }
         let subscriber = shared.subscriber_of(subscription).await?;
         if subscriber.plan.is_pushed() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the subscription is sent its messages, not in pull mode")
-                .with("subscription", subscription));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the subscription is sent its messages, not in pull mode",
+            )
+            .with("subscription", subscription));
         }
         if subscriber.subscription.status != Status::Active {
             return Ok(Vec::new());

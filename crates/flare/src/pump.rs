@@ -252,7 +252,8 @@ impl Pump {
             Ended::Succeeded => {
                 let has_recovered = self.health.is_noticed;
                 self.health = Health::default();
-                self.keep_health(has_recovered.then_some((NoticeKind::Recovered, "a delivery succeeded"))).await?;
+                self.keep_health(has_recovered.then_some((NoticeKind::Recovered, "a delivery succeeded")))
+                    .await?;
                 if has_recovered { self.rearm().await } else { Ok(()) }
             }
             Ended::Failed => self.take_note_of_failure(now).await,
@@ -295,7 +296,12 @@ impl Pump {
         if let Some((kind, message)) = notice {
             let subscription = self.job.id.clone();
             let notice = Notice { subscription, kind, at: now, message: message.to_owned() };
-            batch.put_until(notice.key("health"), notice.encode(), Expect::Any, now + shared.settings.history);
+            batch.put_until(
+                notice.key("health"),
+                notice.encode(),
+                Expect::Any,
+                now + shared.settings.history,
+            );
         }
         self.health_version = Some(shared.store.commit(batch).await?.version);
         Ok(())

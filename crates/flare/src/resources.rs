@@ -28,7 +28,9 @@ impl Flare {
                 shared.catalog_now().await?;
                 Ok(resource)
             }
-            Err(error) => Err(exists(error, "a resource with the same documents exists", resource.endpoint.as_str())),
+            Err(error) => {
+                Err(exists(error, "a resource with the same documents exists", resource.endpoint.as_str()))
+            }
         }
     }
 

@@ -51,7 +51,11 @@ impl RetryPolicy {
         };
         let positive = |seconds: f64| seconds.is_finite() && seconds > 0.0;
         if !positive(self.interval) {
-            return refuse("delivery.retry.interval", &self.interval, "an interval is a positive number of seconds");
+            return refuse(
+                "delivery.retry.interval",
+                &self.interval,
+                "an interval is a positive number of seconds",
+            );
         }
         if let Some(ttl) = self.ttl
             && !positive(ttl)
@@ -144,7 +148,9 @@ mod tests {
 
     #[test]
     fn what_the_subscriber_asks_for_counts_within_bounds() {
-        let asked = |seconds| next_wait(None, 1, Duration::ZERO, Some(Duration::from_secs(seconds))).unwrap().as_secs();
+        let asked = |seconds| {
+            next_wait(None, 1, Duration::ZERO, Some(Duration::from_secs(seconds))).unwrap().as_secs()
+        };
         assert_eq!([asked(1), asked(7), asked(600)], [5, 7, 10]);
     }
 

@@ -4,9 +4,9 @@ use evenkeel_core::{Batch, Error, ErrorKind, Expect, Result, Store, Timestamp};
 
 use crate::catalog::{Entry, Subscriber};
 use crate::flare::Shared;
+use crate::plan::Plan;
 use crate::resources::{exists, no_resource};
 use crate::signing::Secret;
-use crate::plan::Plan;
 use crate::subscription::Key;
 use crate::task::Task;
 use crate::{Backfill, Flare, NewSubscription, Status, Subscription, places};
@@ -37,7 +37,11 @@ impl Flare {
                 Some(secret) => secret.parse()?,
                 None => Secret::generate(),
             };
-            let key = Key { sealed: shared.settings.vault.seal(&secret.to_string(), &id)?, created_at: now, until: None };
+            let key = Key {
+                sealed: shared.settings.vault.seal(&secret.to_string(), &id)?,
+                created_at: now,
+                until: None,
+            };
             let subscription = Subscription {
                 id,
                 resource: resource.to_owned(),
@@ -53,9 +57,17 @@ impl Flare {
             };
             Plan::new(&subscription, &entry.resource, &shared.settings.vault)?;
             if let Some(urls) = subscription.endpoint.urls() {
-                batch.put(places::subscription_endpoint(resource, &urls), subscription.id.clone(), Expect::Absent);
+                batch.put(
+                    places::subscription_endpoint(resource, &urls),
+                    subscription.id.clone(),
+                    Expect::Absent,
+                );
             }
-            batch.put(places::subscription(resource, &subscription.id), subscription.encode(), Expect::Absent);
+            batch.put(
+                places::subscription(resource, &subscription.id),
+                subscription.encode(),
+                Expect::Absent,
+            );
             touch(&mut batch, &entry);
             if new.backfill == Backfill::All {
                 Task::Backfill { subscription: subscription.id.clone(), partition: 0, after: None }
@@ -124,7 +136,8 @@ impl Flare {
         let now = self.shared.now();
         self.replace(id, |subscription| {
             subscription.status = status;
-            subscription.resumed_at = if status == Status::Active { Some(now) } else { subscription.resumed_at };
+            subscription.resumed_at =
+                if status == Status::Active { Some(now) } else { subscription.resumed_at };
             Ok(())
         })
         .await?;
@@ -150,15 +163,23 @@ impl Flare {
     /// # Errors
     /// `NotFound` where there is none of this id; `InvalidInput` where ten replaced secrets still
     /// sign; those of the store.
-    pub async fn rotate_secret(&self, id: &str, secret: Option<Secret>, grace: std::time::Duration) -> Result<Secret> {
+    pub async fn rotate_secret(
+        &self,
+        id: &str,
+        secret: Option<Secret>,
+        grace: std::time::Duration,
+    ) -> Result<Secret> {
         let (now, vault) = (self.shared.now(), &self.shared.settings.vault);
         let secret = secret.unwrap_or_else(Secret::generate);
         let sealed = vault.seal(&secret.to_string(), id)?;
         self.replace(id, |subscription| {
             subscription.keys.retain(|key| key.signs_at(now));
             if subscription.keys.len() >= MOST_SECRETS {
-                return Err(Error::new(ErrorKind::InvalidInput, "ten replaced secrets still sign; wait until one is over")
-                    .with("subscription", id));
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "ten replaced secrets still sign; wait until one is over",
+                )
+                .with("subscription", id));
             }
             for key in &mut subscription.keys {
                 key.until = Some(key.until.unwrap_or(Timestamp::MAX).min(now + grace));

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evenkeel_core::{
-    Batch, ErrorKind, Expect, Jobs, Key, LeasedJob, Merge, Partition, Result, Scan, Store, StoreExt, Timestamp,
+    Batch, ErrorKind, Expect, Jobs, Key, LeasedJob, Merge, Partition, Result, Scan, Store, StoreExt,
+    Timestamp,
 };
 
 use crate::catalog::Subscriber;
@@ -75,7 +76,12 @@ impl Flare {
 }
 
 impl Shared {
-    async fn fan_out(&self, resource: String, url: DocumentUrl, after: Option<String>) -> Result<Option<Task>> {
+    async fn fan_out(
+        &self,
+        resource: String,
+        url: DocumentUrl,
+        after: Option<String>,
+    ) -> Result<Option<Task>> {
         let snapshot = self.catalog_now().await?;
         let Some(entry) = snapshot.resource(&resource) else { return Ok(None) };
         let begins = entry.subscribers.partition_point(|subscriber| {
@@ -98,7 +104,12 @@ impl Shared {
         Ok(last.map(|last| Task::FanOut { resource, url, after: Some(last.subscription.id.clone()) }))
     }
 
-    async fn backfill(&self, subscription: String, partition: u32, after: Option<String>) -> Result<Option<Task>> {
+    async fn backfill(
+        &self,
+        subscription: String,
+        partition: u32,
+        after: Option<String>,
+    ) -> Result<Option<Task>> {
         let snapshot = self.catalog_now().await?;
         let Some(subscriber) = snapshot.subscriber(&subscription) else { return Ok(None) };
         let from = &self.store.partitions()[usize::try_from(partition).expect("a u32 fits a usize")];
@@ -130,7 +141,8 @@ impl Shared {
         let next = if given_up.is_empty() {
             let look = Jobs::Page { queue: subscriber.queue.clone(), after, limit: PAGE };
             let waiting = self.store.jobs(&subscriber.at, look).await?;
-            for (id, job) in waiting.jobs.into_iter().filter(|(_, job)| job.due > now && job.lease.is_none()) {
+            for (id, job) in waiting.jobs.into_iter().filter(|(_, job)| job.due > now && job.lease.is_none())
+            {
                 batch.push(&subscriber.queue, id, now, job.payload, Merge::Sooner);
             }
             waiting.cursor.map(Some)
@@ -146,7 +158,12 @@ impl Shared {
         Ok(next.map(|after| Task::Rearm { subscription, page: page + 1, after }))
     }
 
-    async fn replay(&self, subscription: String, since: Timestamp, after: Option<String>) -> Result<Option<Task>> {
+    async fn replay(
+        &self,
+        subscription: String,
+        since: Timestamp,
+        after: Option<String>,
+    ) -> Result<Option<Task>> {
         let snapshot = self.catalog_now().await?;
         let Some(subscriber) = snapshot.subscriber(&subscription) else { return Ok(None) };
         let scan = Scan::new(places::TOLD, subscription.clone(), PAGE, self.now());

@@ -89,8 +89,7 @@ impl Told {
             Some(series) => (series.since, series.tries),
             None => (now - took, 0),
         };
-        let failing =
-            Failing { since, at: now, tries: tries.saturating_add(1), revision, exhausted: false };
+        let failing = Failing { since, at: now, tries: tries.saturating_add(1), revision, exhausted: false };
         self.failing = Some(failing);
         failing
     }

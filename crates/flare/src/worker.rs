@@ -191,13 +191,8 @@ impl Node {
 
     /// Takes the due jobs of a queue and starts what `begin` makes of each, until the worker closes;
     /// then waits for what it started.
-    async fn look<F>(
-        &self,
-        at: &Partition,
-        queue: &str,
-        hint: &Notify,
-        begin: impl Fn(LeasedJob) -> F + Send,
-    ) where
+    async fn look<F>(&self, at: &Partition, queue: &str, hint: &Notify, begin: impl Fn(LeasedJob) -> F + Send)
+    where
         F: Future<Output = ()> + Send + 'static,
     {
         let (store, clock) = (&self.shared().store, &self.shared().settings.clock);

@@ -30,7 +30,11 @@ async fn a_week_of_changes_is_one_message_a_document<S: Transactional + Clone>(b
         let counts = flare.counts(&down.id).await.unwrap();
         let waiting = counts.pending + counts.under_way + counts.retrying + counts.exhausted;
         assert_eq!(waiting, DOCUMENTS, "what waits does not grow");
-        assert_eq!(flare.counts(&healthy.id).await.unwrap(), Default::default(), "the healthy one never waits");
+        assert_eq!(
+            flare.counts(&healthy.id).await.unwrap(),
+            Default::default(),
+            "the healthy one never waits"
+        );
     }
     assert_eq!(flare.subscription(&down.id).await.unwrap().status, Status::Disabled);
 
@@ -51,7 +55,7 @@ async fn a_slow_subscriber_does_not_delay_another<S: Transactional + Clone>(benc
     flare.subscribe_at("slow").await;
     flare.subscribe_at("fast").await;
     let transport = TwoSpeeds { clock: bench.clock.shared(), heard: Default::default() };
-    let _worker = bench.worker_through(&flare, transport.clone());
+    let _worker = super::bench::worker_through(&flare, transport.clone());
     let mut published = HashMap::new();
     for id in 0..40 {
         published.insert(id, bench.now());

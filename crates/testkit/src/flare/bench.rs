@@ -8,8 +8,8 @@ use bytes::Bytes;
 use evenkeel_core::{AnyStore, Clock, Error, ErrorKind, ManualClock, StoreExt, Timestamp, Transactional};
 use evenkeel_flare::net::{Outgoing, Reply, SendError, Transport};
 use evenkeel_flare::{
-    Change, DocumentUrl, Flare, NewResource, NewSubscription, Precondition, Published, Resource, Subscription,
-    Template,
+    Change, DocumentUrl, Flare, NewResource, NewSubscription, Precondition, Published, Resource,
+    Subscription, Template,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -50,12 +50,7 @@ impl<S: Transactional + Clone> Bench<S> {
     }
 
     pub(crate) fn worker_of(&self, flare: &Flare) -> Running {
-        self.worker_through(flare, self.sink.clone())
-    }
-
-    pub(crate) fn worker_through(&self, flare: &Flare, transport: impl Transport) -> Running {
-        let worker = flare.worker(transport).concurrency(8);
-        Running(tokio::spawn(worker.run(std::future::pending())))
+        worker_through(flare, self.sink.clone())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -100,6 +95,12 @@ impl<S: Transactional + Clone> Bench<S> {
         }
         self.settle().await;
     }
+}
+
+/// A worker that sends through `transport`.
+pub(crate) fn worker_through(flare: &Flare, transport: impl Transport) -> Running {
+    let worker = flare.worker(transport).concurrency(8);
+    Running(tokio::spawn(worker.run(std::future::pending())))
 }
 
 /// A message as a subscriber gets it.

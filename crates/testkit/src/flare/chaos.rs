@@ -7,8 +7,8 @@ use evenkeel_core::{AnyStore, ErrorKind, Result, StoreExt, Transactional};
 use evenkeel_flare::{Flare, Precondition, Status};
 use serde_json::json;
 
-use super::on_one_thread;
 use super::bench::{Bench, Orders, Received, at, order, reply, subscription};
+use super::on_one_thread;
 use crate::chaos::Chaos;
 use crate::fixture::Fixture;
 use crate::harness::open;
@@ -155,7 +155,8 @@ impl<S: Transactional + Clone> Story<S> {
             heard.entry((host, url)).or_default().push(message.told());
         }
         for ((host, url), told) in &heard {
-            let revisions: Vec<i64> = told.iter().map(|told| told.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+            let revisions: Vec<i64> =
+                told.iter().map(|told| told.split(' ').nth(1).unwrap().parse().unwrap()).collect();
             if host != "guest" {
                 assert!(revisions.is_sorted(), "seed {}: {host} was told {told:?} of {url}", self.seed);
             }
@@ -167,13 +168,17 @@ impl<S: Transactional + Clone> Story<S> {
                 let key = ((*host).to_owned(), document.to_string());
                 let last = heard.get(&key).and_then(|told| told.last());
                 let knows = match last {
-                    Some(last) if lives => last.ends_with(&format!(" {revision}")) && !last.starts_with("delete"),
+                    Some(last) if lives => {
+                        last.ends_with(&format!(" {revision}")) && !last.starts_with("delete")
+                    }
                     Some(last) => last.starts_with("delete"),
                     None => !lives,
                 };
                 // A guest that came after a document was gone was told of it in an earlier life.
                 if !knows && (lives || *host != "guest") {
-                    return Some(format!("{host} was last told {last:?} of {document}, which is at {revision}, lives: {lives}"));
+                    return Some(format!(
+                        "{host} was last told {last:?} of {document}, which is at {revision}, lives: {lives}"
+                    ));
                 }
             }
         }

@@ -30,7 +30,9 @@ async fn a_publication_that_is_not_newer_changes_nothing<S: Transactional + Clon
     assert_eq!(bench.sink.told(), ["create 5", "update 6"]);
 }
 
-async fn an_older_publication_does_not_bring_back_what_was_deleted<S: Transactional + Clone>(bench: Bench<S>) {
+async fn an_older_publication_does_not_bring_back_what_was_deleted<S: Transactional + Clone>(
+    bench: Bench<S>,
+) {
     let flare = bench.process();
     flare.subscribe_at("shop").await;
     let _worker = bench.worker();
@@ -96,7 +98,10 @@ async fn a_publication_can_be_conditional<S: Transactional + Clone>(bench: Bench
     assert_eq!(kind(publish(2, Precondition::Match(at(7))).await), ErrorKind::Conflict);
     publish(2, Precondition::Match(at(1))).await.unwrap();
     publish(3, Precondition::NoneMatch(at(1))).await.unwrap();
-    assert_eq!(kind(flare.delete_document(&order("17"), &Precondition::Match(at(2))).await), ErrorKind::Conflict);
+    assert_eq!(
+        kind(flare.delete_document(&order("17"), &Precondition::Match(at(2))).await),
+        ErrorKind::Conflict
+    );
     flare.delete_document(&order("17"), &Precondition::Match(at(3))).await.unwrap();
 }
 

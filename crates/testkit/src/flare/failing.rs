@@ -139,7 +139,10 @@ async fn a_newer_revision_of_an_exhausted_document_is_tried_anew<S: Transactiona
     bench.until_received(7).await;
     bench.pass(MINUTE).await;
     assert_eq!(flare.counts(&shop).await.unwrap(), Default::default());
-    assert_eq!(bench.sink.told(), ["create 1", "create 1", "create 1", "create 2", "create 2", "create 2", "create 3"]);
+    assert_eq!(
+        bench.sink.told(),
+        ["create 1", "create 1", "create 1", "create 2", "create 2", "create 2", "create 3"]
+    );
 }
 
 async fn a_subscriber_may_ask_for_a_longer_wait<S: Transactional + Clone>(bench: Bench<S>) {
@@ -217,7 +220,8 @@ async fn a_subscriber_that_is_back_is_told_of_everything_at_once<S: Transactiona
     // The longest pause is five minutes; the deliveries' own waits are hours by now.
     bench.pass(6 * MINUTE).await;
     assert_eq!(flare.counts(&shop.id).await.unwrap(), Default::default());
-    let kinds: Vec<_> = flare.notices(None, 10).await.unwrap().items.iter().map(|notice| notice.kind).collect();
+    let kinds: Vec<_> =
+        flare.notices(None, 10).await.unwrap().items.iter().map(|notice| notice.kind).collect();
     assert_eq!(kinds, [NoticeKind::Recovered, NoticeKind::Failing]);
 }
 
@@ -253,13 +257,23 @@ async fn an_attempt_remembers_what_came_of_it<S: Transactional + Clone>(bench: B
     let all = flare.attempts(&shop, &AttemptFilter::default(), None, 10).await.unwrap().items;
     let shown: Vec<_> = all
         .iter()
-        .map(|attempt| (attempt.outcome, attempt.status, attempt.response.as_str(), attempt.error.as_ref().map(|error| error.kind.as_str())))
+        .map(|attempt| {
+            (
+                attempt.outcome,
+                attempt.status,
+                attempt.response.as_str(),
+                attempt.error.as_ref().map(|error| error.kind.as_str()),
+            )
+        })
         .collect();
-    assert_eq!(shown, [
-        (Outcome::Delivered, Some(200), "thanks", None),
-        (Outcome::Failed, None, "", Some("dns")),
-        (Outcome::Failed, Some(500), "oops", None),
-    ]);
+    assert_eq!(
+        shown,
+        [
+            (Outcome::Delivered, Some(200), "thanks", None),
+            (Outcome::Failed, None, "", Some("dns")),
+            (Outcome::Failed, Some(500), "oops", None),
+        ]
+    );
     let failed = AttemptFilter { outcome: Some(Outcome::Failed), url: Some(order("17")) };
     assert_eq!(flare.attempts(&shop, &failed, None, 10).await.unwrap().items.len(), 2);
     let other = AttemptFilter { outcome: None, url: Some(order("18")) };

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use evenkeel_core::{ErrorKind, Store, Transactional};
-use evenkeel_flare::signing::{Vault, VaultKey, verify};
 use evenkeel_flare::Status;
+use evenkeel_flare::signing::{Vault, VaultKey, verify};
 use serde_json::json;
 
 use super::bench::{Bench, Orders, at, kind, order, reply, subscription};
@@ -133,7 +133,9 @@ async fn a_rotated_secret_signs_beside_the_old_one_for_a_while<S: Transactional 
 }
 
 async fn secrets_are_kept_sealed<S: Transactional + Clone>(bench: Bench<S>) {
-    let vault = || Vault::new(["k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".parse::<VaultKey>().unwrap()]).unwrap();
+    let vault = || {
+        Vault::new(["k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".parse::<VaultKey>().unwrap()]).unwrap()
+    };
     let flare = bench.process().vault(vault());
     let orders = flare.orders().await;
     let (_, secret) = flare.subscribe(&orders.id, subscription(at("shop"))).await.unwrap();
@@ -162,7 +164,7 @@ async fn a_subscription_gets_no_more_at_once_than_it_takes<S: Transactional + Cl
         flare.publish_order(&id.to_string(), 1).await;
     }
     let sink = super::bench::Slow::new(bench.clock.shared(), Duration::from_millis(500));
-    let _worker = bench.worker_through(&flare, sink.clone());
+    let _worker = super::bench::worker_through(&flare, sink.clone());
     bench.until(async || sink.answered() == 20).await;
     assert_eq!(sink.most_at_once(), 2);
 }

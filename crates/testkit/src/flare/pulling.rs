@@ -33,7 +33,10 @@ async fn a_consumer_fetches_what_it_would_be_sent<S: Transactional + Clone>(benc
     let messages = flare.pull(&pulls.id, 10, HOLD).await.unwrap();
     assert_eq!(messages.len(), 2);
     let body: serde_json::Value = serde_json::from_slice(&messages[0].body).unwrap();
-    assert_eq!((&body["action"], &body["revision"], &body["id"]), (&json!("create"), &json!(1), &json!(messages[0].id)));
+    assert_eq!(
+        (&body["action"], &body["revision"], &body["id"]),
+        (&json!("create"), &json!(1), &json!(messages[0].id))
+    );
     for message in &messages {
         let receipt = message.receipt.to_string().parse().unwrap();
         flare.acknowledge(&pulls.id, &receipt).await.unwrap();
@@ -87,7 +90,9 @@ async fn a_late_acknowledgement_changes_nothing<S: Transactional + Clone>(bench:
     assert_eq!(kind("nonsense".parse::<evenkeel_flare::Receipt>()), ErrorKind::InvalidInput);
 }
 
-async fn a_subscription_that_is_sent_its_messages_is_not_pulled_from<S: Transactional + Clone>(bench: Bench<S>) {
+async fn a_subscription_that_is_sent_its_messages_is_not_pulled_from<S: Transactional + Clone>(
+    bench: Bench<S>,
+) {
     let flare = bench.process();
     let shop = flare.subscribe_at("shop").await;
     assert_eq!(kind(flare.pull(&shop.id, 1, HOLD).await), ErrorKind::InvalidInput);

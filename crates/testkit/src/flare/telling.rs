@@ -1,6 +1,6 @@
 use evenkeel_core::Transactional;
-use evenkeel_flare::signing::{VerifyingKey, verify};
 use evenkeel_flare::Published;
+use evenkeel_flare::signing::{VerifyingKey, verify};
 use serde_json::json;
 
 use super::bench::{Bench, Orders, at, order, subscription};
@@ -122,11 +122,14 @@ async fn each_message_has_the_values_of_its_own_document<S: Transactional + Clon
         .iter()
         .map(|message| format!("{} {} {}", message.0.method, message.0.uri, message.header("x-order")))
         .collect();
-    assert_eq!(shown, [
-        "POST https://shop/orders/17?at=1 no 17",
-        "POST https://shop/orders/18?at=5 no 18",
-        "DELETE https://shop/orders/17?at=1 ",
-    ]);
+    assert_eq!(
+        shown,
+        [
+            "POST https://shop/orders/17?at=1 no 17",
+            "POST https://shop/orders/18?at=5 no 18",
+            "DELETE https://shop/orders/17?at=1 ",
+        ]
+    );
     let data = json!({ "order": "18", "revision": "r5", "fixed": 7, "list": ["18", true] });
     assert_eq!(messages[1].json()["data"], data);
 }
@@ -165,7 +168,11 @@ async fn a_new_subscriber_hears_of_what_there_is_only_if_it_asks<S: Transactiona
     bench.pass(std::time::Duration::from_secs(5)).await;
     let messages = bench.sink.received();
     assert_eq!(messages.len(), 49);
-    assert!(messages.iter().all(|message| message.0.uri.host() == Some("curious") && message.told() == "create 1"));
+    assert!(
+        messages
+            .iter()
+            .all(|message| message.0.uri.host() == Some("curious") && message.told() == "create 1")
+    );
 }
 
 async fn workers_share_the_work<S: Transactional + Clone>(bench: Bench<S>) {

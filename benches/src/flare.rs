@@ -1,0 +1,309 @@
+//! Deliveries of a server: publishers, store, worker and subscribers share this process and talk
+//! HTTP over loopback.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::post;
+use evenkeel::core::{AnyStore, Namespace, Store};
+use evenkeel::flare::net::{AddressPolicy, Outgoing, Sender, Transport, target};
+use evenkeel::flare::{
+    Change, DocumentUrl, Flare, NewResource, NewSubscription, Status, Subscription, Template,
+};
+use evenkeel_testkit::services::{Postgres, Redis};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::measure::{now, percentile};
+use crate::report::{Report, Row};
+use crate::server::StoreName;
+use crate::{Result, calls};
+
+/// How many publish at once.
+const PUBLISHERS: usize = 32;
+
+/// What is measured, besides how long.
+pub(crate) struct Plan<'a> {
+    pub(crate) duration: Duration,
+    pub(crate) only: &'a str,
+    /// How many deliveries wait when the backlog is measured.
+    pub(crate) backlog: usize,
+}
+
+/// Runs the cases on a store that keeps everything through a crash of the machine.
+pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
+    let disk = Disk::new(store)?;
+    for (case, subscriptions) in
+        [("1 subscription", 1), ("10 subscriptions", 10), ("1,000 subscriptions", 1000)]
+    {
+        if case.contains(plan.only) {
+            let world = World::new(&disk).await?;
+            world.subscribe(subscriptions).await?;
+            let rate = world.publish_to_sink(plan.duration, subscriptions).await?;
+            row(report, store, format!("{case}, delivered"), PUBLISHERS, "per s", rate);
+        }
+    }
+    if "light load".contains(plan.only) {
+        let world = World::new(&disk).await?;
+        world.subscribe(1).await?;
+        let (publish, deliver) = world.at_rate(50, plan.duration.max(Duration::from_secs(5))).await?;
+        for (what, latencies) in [("publish", publish), ("delivery after it", deliver)] {
+            for percent in [50, 99] {
+                let case = format!("light load, {what} p{percent}");
+                row(report, store, case, 1, "us", percentile(&latencies, percent));
+            }
+        }
+    }
+    if "backlog".contains(plan.only) {
+        backlog(&World::new(&disk).await?, store, plan, report).await?;
+    }
+    Ok(())
+}
+
+/// What a million deliveries that wait cost, and how fast they go once they may.
+async fn backlog(world: &World, store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
+    let subscription = world.subscribe(1).await?.remove(0);
+    world.flare.set_status(&subscription.id, Status::Paused).await?;
+    let before = world.publish_for(plan.duration).await?;
+    let resident = resident_mib()?;
+    while world.published.load(Ordering::Relaxed) < plan.backlog as u64 {
+        world.publish_for(Duration::from_secs(5)).await?;
+        eprintln!("{} of {} wait", world.published.load(Ordering::Relaxed), plan.backlog);
+    }
+    row(report, store, "backlog, memory more".into(), PUBLISHERS, "MiB", resident_mib()? - resident);
+    let after = world.publish_for(plan.duration).await?;
+    row(report, store, "backlog, published before".into(), PUBLISHERS, "per s", before);
+    row(report, store, "backlog, published after".into(), PUBLISHERS, "per s", after);
+    world.flare.set_status(&subscription.id, Status::Active).await?;
+    let began = now();
+    tokio::time::timeout(plan.duration.max(Duration::from_secs(10)), world.sink.until(u64::MAX)).await.ok();
+    let drained = world.sink.count() as f64 / began.elapsed().as_secs_f64();
+    row(report, store, "backlog, drained".into(), PUBLISHERS, "per s", drained);
+    Ok(())
+}
+
+fn row(report: &mut Report, store: StoreName, case: String, callers: usize, unit: &'static str, value: f64) {
+    report.add(Row { suite: "flare", case, store, callers, unit, value, limit: None, ratio: None });
+}
+
+/// Where a store keeps its data.
+enum Disk {
+    Memory,
+    Sqlite(tempfile::TempDir),
+    Pg(Postgres),
+    Redis(Redis),
+}
+
+impl Disk {
+    fn new(store: StoreName) -> Result<Self> {
+        Ok(match store {
+            StoreName::Memory => Self::Memory,
+            StoreName::Sqlite => Self::Sqlite(tempfile::tempdir()?),
+            StoreName::Pg => Self::Pg(Postgres::start()?),
+            StoreName::Redis => {
+                Self::Redis(Redis::start(&["--appendonly", "yes", "--appendfsync", "always"])?)
+            }
+            StoreName::Dynamo => return Err("an emulator says nothing about deliveries on DynamoDB".into()),
+        })
+    }
+
+    /// The store, empty.
+    async fn open(&self) -> Result<AnyStore> {
+        let store = match self {
+            Self::Memory => evenkeel::open("memory:").await?,
+            Self::Sqlite(folder) => {
+                evenkeel::open(&format!("sqlite://{}", folder.path().join("bench.db").display())).await?
+            }
+            Self::Pg(postgres) => evenkeel::open(&postgres.url()).await?,
+            Self::Redis(redis) => evenkeel::open(&redis.url()).await?,
+        };
+        Ok(store.namespace(Namespace::new(calls::fresh_key())?))
+    }
+}
+
+/// A server at work, with its subscriber and publishers.
+struct World {
+    flare: Flare,
+    sink: Arc<Sink>,
+    sink_url: String,
+    api: String,
+    client: Sender,
+    resource: String,
+    published: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl World {
+    async fn new(disk: &Disk) -> Result<Self> {
+        let flare = Flare::new(disk.open().await?);
+        let endpoint = Template::parse("https://api.example.com/orders/{order}")?;
+        let resource =
+            flare.create_resource(NewResource { endpoint, change: Change::new("v", "")? }).await?.id;
+        let sink = Arc::new(Sink::default());
+        let hook = Router::new()
+            .route(
+                "/{subscription}/{order}",
+                post(async |State(sink): State<Arc<Sink>>, Path(path)| sink.receive(path)),
+            )
+            .with_state(Arc::clone(&sink));
+        let (sink_url, sink_task) = serve(hook).await?;
+        let (api, api_task) = serve(evenkeel::axum::flare::router(flare.clone())).await?;
+        let client = loopback()?;
+        let worker = flare.worker(loopback()?);
+        let worker = tokio::spawn(worker.run(std::future::pending()));
+        let published = Arc::new(AtomicU64::new(0));
+        let tasks = vec![sink_task, api_task, worker];
+        Ok(Self { flare, sink, sink_url, api, client, resource, published, tasks })
+    }
+
+    async fn subscribe(&self, count: usize) -> Result<Vec<Subscription>> {
+        let mut subscriptions = Vec::new();
+        for subscription in 0..count {
+            let url = format!("{}/{subscription}/{{order}}", self.sink_url);
+            let new: NewSubscription = serde_json::from_value(json!({
+                "endpoint": { "url": url, "method": "POST" },
+                "delivery": { "success": [200], "concurrency": 64 },
+            }))?;
+            subscriptions.push(self.flare.subscribe(&self.resource, new).await?.0);
+        }
+        Ok(subscriptions)
+    }
+
+    /// Deliveries a second from the first publication to the last delivery.
+    async fn publish_to_sink(&self, duration: Duration, subscriptions: usize) -> Result<f64> {
+        let began = now();
+        // So many deliveries a document are waited for, not published ahead of.
+        let duration = if subscriptions > 100 { duration / 4 } else { duration };
+        self.publish_for(duration).await?;
+        let due = self.published.load(Ordering::Relaxed) * subscriptions as u64;
+        self.sink.until(due).await;
+        Ok(due as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Publishes new documents over HTTP; how many a second.
+    async fn publish_for(&self, duration: Duration) -> Result<f64> {
+        let began = now();
+        let before = self.published.load(Ordering::Relaxed);
+        let mut publishers = JoinSet::new();
+        for _ in 0..PUBLISHERS {
+            let (client, api, published) =
+                (self.client.clone(), self.api.clone(), Arc::clone(&self.published));
+            publishers.spawn(async move {
+                while now().duration_since(began) < duration {
+                    let order = published.fetch_add(1, Ordering::Relaxed);
+                    publish(&client, &api, order).await?;
+                }
+                Result::<()>::Ok(())
+            });
+        }
+        while let Some(ended) = publishers.join_next().await {
+            ended??;
+        }
+        let count = self.published.load(Ordering::Relaxed) - before;
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// The latencies of publishing so many documents a second, and of their deliveries after they
+    /// were accepted, in microseconds, sorted.
+    async fn at_rate(&self, per_second: u32, duration: Duration) -> Result<(Vec<f64>, Vec<f64>)> {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+        let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
+        for _ in 0..duration.as_secs() * u64::from(per_second) {
+            ticks.tick().await;
+            let order = self.published.fetch_add(1, Ordering::Relaxed);
+            let began = now();
+            publish(&self.client, &self.api, order).await?;
+            publish_us.push(began.elapsed().as_secs_f64() * 1e6);
+            accepted.push((order, now()));
+        }
+        self.sink.until(accepted.len() as u64).await;
+        let arrived = self.sink.arrived.lock().expect("the sink does not panic");
+        let delivery = |(order, accepted): (u64, Instant)| {
+            arrived[&order.to_string()].saturating_duration_since(accepted).as_secs_f64() * 1e6
+        };
+        let mut deliver_us: Vec<f64> = accepted.into_iter().map(delivery).collect();
+        publish_us.sort_by(f64::total_cmp);
+        deliver_us.sort_by(f64::total_cmp);
+        Ok((publish_us, deliver_us))
+    }
+}
+
+async fn publish(client: &Sender, api: &str, order: u64) -> Result<()> {
+    let document = DocumentUrl::parse(&format!("https://api.example.com/orders/{order}"))?;
+    let mut request = Outgoing {
+        method: axum::http::Method::PUT,
+        uri: target(&format!("{api}/documents/{document}"))?,
+        headers: axum::http::HeaderMap::new(),
+        body: format!(r#"{{"v": 1, "order": "{order}", "state": "open", "total": 4711}}"#).into(),
+    };
+    request.headers.insert("content-type", "application/json".parse()?);
+    let reply = client.send(request).await?;
+    if reply.status == 202 { Ok(()) } else { Err(format!("publishing was answered {}", reply.status).into()) }
+}
+
+fn loopback() -> Result<Sender> {
+    let policy = AddressPolicy { allow: vec!["127.0.0.0/8".parse()?] };
+    Ok(Sender::builder().policy(policy).build()?)
+}
+
+async fn serve(router: Router) -> Result<(String, JoinHandle<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let task = tokio::spawn(async move {
+        axum::serve(listener, router).await.expect("a listener on loopback accepts");
+    });
+    Ok((url, task))
+}
+
+/// What is sent to, and when it arrived first.
+#[derive(Default)]
+struct Sink {
+    count: AtomicU64,
+    wanted: AtomicU64,
+    complete: Notify,
+    arrived: Mutex<HashMap<String, Instant>>,
+}
+
+impl Sink {
+    fn receive(&self, (subscription, order): (String, String)) {
+        if subscription == "0" {
+            let arrived = now();
+            self.arrived.lock().expect("the sink does not panic").entry(order).or_insert(arrived);
+        }
+        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        if count >= self.wanted.load(Ordering::SeqCst) {
+            self.complete.notify_one();
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    async fn until(&self, count: u64) {
+        self.wanted.store(count, Ordering::SeqCst);
+        while self.count() < count {
+            self.complete.notified().await;
+        }
+    }
+}
+
+fn resident_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("the kernel says no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
