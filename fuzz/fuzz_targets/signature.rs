@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     // At the message's own time, so that it is not its age that speaks against it.
     let seconds = timestamp.to_str().ok().and_then(|text| text.parse::<u32>().ok()).map_or(0, i64::from);
     let now = Timestamp::from_micros(seconds * 1_000_000);
-    let headers = headers(&id, timestamp, signatures.clone());
+    let headers = headers_of(&id, timestamp, signatures.clone());
     assert!(verify(&headers, body, &*KEYS, now).is_err());
 
     let (Ok(id_text), Ok(others)) = (id.to_str(), signatures.to_str()) else { return };
@@ -44,13 +44,13 @@ fuzz_target!(|data: &[u8]| {
     for secret in &*SECRETS {
         let signed = format!("{} {others}", secret.sign(id_text, seconds, body));
         let signed = HeaderValue::try_from(signed).expect("signatures are visible ASCII");
-        let headers = self::headers(&id, seconds.into(), signed);
+        let headers = headers_of(&id, seconds.into(), signed);
         let genuine = Verified { id: id_text.to_owned(), timestamp: now };
         assert_eq!(verify(&headers, body, &*KEYS, now), Ok(genuine));
     }
 });
 
-fn headers(id: &HeaderValue, timestamp: HeaderValue, signatures: HeaderValue) -> HeaderMap {
+fn headers_of(id: &HeaderValue, timestamp: HeaderValue, signatures: HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([
         (WEBHOOK_ID, id.clone()),
         (WEBHOOK_TIMESTAMP, timestamp),

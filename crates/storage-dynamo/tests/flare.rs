@@ -1,7 +1,7 @@
 //! Flare keeps its promises on this store. The second emulator, which is to keep the first honest,
 //! has nothing to say beyond what the conformance suite asks it, and takes its time.
 
-#[expect(dead_code, reason = "the second emulator is not used here")]
+#[allow(dead_code, reason = "the second emulator is not used here")]
 mod fixture;
 
 use fixture::Dynamo;
