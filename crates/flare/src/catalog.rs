@@ -176,7 +176,7 @@ impl Shared {
 
     fn subscriber(&self, resource: &Resource, record: &Record) -> Result<Subscriber> {
         let subscription: Subscription = decode(record)?;
-        let plan = Plan::new(&subscription, resource, &self.settings.vault)?;
+        let plan = Plan::new(&subscription, resource, &self.settings.vault, self.now())?;
         let at = places::subscription_partition(&self.store, &subscription.id);
         let queue = places::deliveries(&subscription.id);
         Ok(Subscriber { subscription, version: record.version, plan, at, queue })

@@ -45,7 +45,12 @@ impl Plan {
     ///
     /// # Errors
     /// `InvalidInput` naming the field and its value; `Config` where a secret cannot be unsealed.
-    pub(crate) fn new(subscription: &Subscription, resource: &Resource, vault: &Vault) -> Result<Self> {
+    pub(crate) fn new(
+        subscription: &Subscription,
+        resource: &Resource,
+        vault: &Vault,
+        now: Timestamp,
+    ) -> Result<Self> {
         let template = &resource.endpoint;
         let policy = &subscription.delivery;
         let requests = match policy.mode {
@@ -99,7 +104,8 @@ impl Plan {
         if !subscription.content.envelope && !subscription.data.is_empty() {
             return Err(invalid("data stands in the envelope", "data", "data without an envelope"));
         }
-        let keys = subscription.keys.iter().map(|key| {
+        // A key that is over need not be readable: its vault key may be gone, too.
+        let keys = subscription.keys.iter().filter(|key| key.signs_at(now)).map(|key| {
             let secret = vault.open(&key.sealed, &subscription.id)?;
             Ok((secret.parse()?, key.until))
         });

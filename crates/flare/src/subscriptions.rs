@@ -55,7 +55,7 @@ impl Flare {
                 resumed_at: None,
                 keys: vec![key],
             };
-            Plan::new(&subscription, &entry.resource, &shared.settings.vault)?;
+            Plan::new(&subscription, &entry.resource, &shared.settings.vault, now)?;
             if let Some(urls) = subscription.endpoint.urls() {
                 batch.put(
                     places::subscription_endpoint(resource, &urls),
