@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::flare::Shared;
 use crate::plan::Plan;
 use crate::routes::Routes;
-use crate::{Document, DocumentUrl, Resource, Status, Subscription, places};
+use crate::{Document, DocumentUrl, Resource, Subscription, places};
 
 /// For how long what is remembered is used without asking the store whether it changed.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -25,6 +26,8 @@ const PAGE: usize = 500;
 /// its subscriptions rewrites; so a memory that is old costs a second look, never a change missed.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
+    /// How many times reading the store began.
+    begun: AtomicU64,
     snapshot: Mutex<Arc<Snapshot>>,
     /// Held while the store is read, so that many who need it read once.
     loading: tokio::sync::Mutex<()>,
@@ -33,6 +36,8 @@ pub(crate) struct Catalog {
 /// Resources and subscriptions as they were at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Which time of reading the store it is of, from 1.
+    nth: u64,
     version: Option<Version>,
     read_at: Option<Timestamp>,
     routes: Routes<Arc<Entry>>,
@@ -90,21 +95,18 @@ impl Subscriber {
     }
 
     /// Whether the subscription is about a document like this.
-    pub(crate) fn wants(&self, document: &Document) -> Result<bool> {
+    pub(crate) fn wants(&self, document: &Document) -> bool {
         let (Some(filter), Some(content)) = (&self.subscription.filter, &document.content) else {
-            return Ok(true);
+            return true;
         };
-        let content = serde_json::from_slice(content).map_err(|source| {
-            Error::new(ErrorKind::Corrupt, "a document is not JSON")
-                .with("url", &document.url)
-                .with_source(source)
-        })?;
-        Ok(filter.matches(&content))
+        // A document may have numbers, texts and depths that are beyond a filter; none matches them.
+        serde_json::from_slice(content).is_ok_and(|content| filter.matches(&content))
     }
 
     /// Writes into `batch` that the subscription has deliveries to be made.
     pub(crate) fn wake_in(&self, batch: &mut Batch) {
-        if self.subscription.status == Status::Active && self.plan.is_pushed() {
+        // Whether it is active the pump asks: what is known here may be old.
+        if self.plan.is_pushed() {
             let now = batch.now();
             batch.push(places::PUMPS, &self.subscription.id, now, "", Merge::Sooner);
         }
@@ -118,14 +120,14 @@ impl Shared {
         let snapshot = self.catalog.current();
         match snapshot.read_at {
             Some(read_at) if now < read_at + FRESH_FOR => Ok(snapshot),
-            _ => self.load(&snapshot).await,
+            _ => self.load(|current| !Arc::ptr_eq(current, &snapshot)).await,
         }
     }
 
     /// What the store holds now.
     pub(crate) async fn catalog_now(&self) -> Result<Arc<Snapshot>> {
-        let snapshot = self.catalog.current();
-        self.load(&snapshot).await
+        let begun = self.catalog.begun.load(Ordering::SeqCst);
+        self.load(|current| current.nth > begun).await
     }
 
     /// Marks in `batch` that the definitions change.
@@ -133,19 +135,19 @@ impl Shared {
         batch.put(places::catalog_version(), "", Expect::Any);
     }
 
-    /// Reads what is newer than `seen`.
-    async fn load(&self, seen: &Arc<Snapshot>) -> Result<Arc<Snapshot>> {
+    /// Reads the store, unless somebody else did so, well enough, while this one waited.
+    async fn load(&self, is_new_enough: impl Fn(&Arc<Snapshot>) -> bool + Send) -> Result<Arc<Snapshot>> {
         let _loading = self.catalog.loading.lock().await;
         let old = self.catalog.current();
-        if !Arc::ptr_eq(&old, seen) {
-            // Somebody else read it while this one waited.
+        if is_new_enough(&old) {
             return Ok(old);
         }
+        let nth = self.catalog.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let (at, now) = (places::catalog(&self.store), self.now());
         // Read before what it is the version of, so that it is never newer than that.
         let found = self.store.get_one(&at, now, &places::catalog_version()).await?;
         let version = found.map(|record| record.version);
-        let mut new = Snapshot { version, read_at: Some(now), ..Snapshot::default() };
+        let mut new = Snapshot { nth, version, read_at: Some(now), ..Snapshot::default() };
         if old.read_at.is_some() && old.version == version {
             new.routes = old.routes.clone();
             new.resources.clone_from(&old.resources);

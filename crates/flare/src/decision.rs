@@ -22,7 +22,8 @@ pub(crate) fn decide(told: Option<&Told>, begun: bool, document: Option<&Documen
             if document.revision > last.revision {
                 Some(Action::Update)
             } else {
-                told.is_some_and(|told| told.again).then_some(last.action)
+                let is_told = document.revision == last.revision;
+                told.is_some_and(|told| told.again && is_told).then_some(last.action)
             }
         }
         (Some(_), _) => Some(Action::Delete),

@@ -11,7 +11,7 @@ use crate::catalog::Subscriber;
 use crate::decision::decide;
 use crate::flare::Shared;
 use crate::message::{Message, Telling};
-use crate::net::{Reply, SendError, Transport};
+use crate::net::{Reply, SendError, Transport, Waiting};
 use crate::retry_policy::{next_wait, with_jitter};
 use crate::told::{Failing, Last};
 use crate::{Action, Document, DocumentUrl, Notice, NoticeKind, Outcome, Told, places};
@@ -105,8 +105,7 @@ impl Delivery {
         };
         match (&self.document, action) {
             (Some(document), Action::Create | Action::Update) => {
-                let is_wanted = subscriber.wants(document)?;
-                is_wanted.then(|| Message::new(subscriber, document, action)).transpose()
+                subscriber.wants(document).then(|| Message::new(subscriber, document, action)).transpose()
             }
             (Some(document), Action::Delete) => Message::new(subscriber, document, action).map(Some),
             (None, _) => {
@@ -166,10 +165,11 @@ impl Delivery {
             return Ok(Ended::Lost);
         }
         let request = message.request(subscriber, began)?;
-        let until = self.job.until;
-        let Some(result) = shared.settings.clock.timeout_at(until, transport.send(request)).await else {
-            return Ok(Ended::Lost);
-        };
+        // The rest of the lease is for recording what came of it.
+        let limit = self.job.until.since(began) * 4 / 5;
+        let late = Err(SendError::TimedOut { waiting_for: Waiting::Answer, limit });
+        let sent = shared.settings.clock.timeout_at(began + limit, transport.send(request)).await;
+        let result = sent.unwrap_or(late);
         let answer = Answer { result, began, ended: shared.now() };
         self.record(shared, subscriber, &message.telling, answer).await
     }
@@ -182,11 +182,12 @@ impl Delivery {
         telling: &Telling,
         answer: Answer,
     ) -> Result<Ended> {
-        let was_asked = self.told.as_ref().is_some_and(|(told, _)| told.again);
+        let mut was_asked = self.told.as_ref().is_some_and(|(told, _)| told.again);
         loop {
             if let Some((told, _)) = &mut self.told {
                 told.again &= !was_asked;
             }
+            was_asked = false;
             let mut batch = Batch::new(subscriber.at.clone(), answer.ended);
             let ended = self.record_in(&mut batch, shared, subscriber, telling, &answer);
             let error = match shared.store.commit(batch).await {
@@ -256,9 +257,10 @@ impl Delivery {
         batch.put_until(attempt.key(&subscription.id), attempt.encode(), Expect::Any, expires_at);
         let exhausted = places::exhausted(&subscription.id);
         match (was_exhausted, told.is_exhausted()) {
-            (false, true) => batch.push(exhausted, id, Timestamp::MAX, telling.url.clone(), Merge::Keep),
+            // To recover moves the job away and leaves the mark.
+            (_, true) => batch.push(exhausted, id, Timestamp::MAX, telling.url.clone(), Merge::Keep),
             (true, false) => batch.cancel(exhausted, id),
-            (false, false) | (true, true) => batch,
+            (false, false) => batch,
         };
         if outcome == Outcome::Exhausted {
             let notice = Notice {

@@ -6,7 +6,7 @@ use evenkeel_core::{Batch, Error, ErrorKind, Expect, Result, Store, StoreExt, Ve
 use crate::catalog::{Entry, Snapshot};
 use crate::flare::Shared;
 use crate::task::Task;
-use crate::{Document, DocumentUrl, Flare, Revision, places};
+use crate::{Document, DocumentUrl, Flare, Revision, Status, places};
 
 /// How often a publication looks again after somebody else changed what it had read.
 const MOST_LOOKS: usize = 10;
@@ -247,7 +247,10 @@ impl Shared {
         batch.check(places::resource(&entry.resource.id), Expect::Version(entry.version));
         for subscriber in &entry.subscribers {
             subscriber.tell_in(batch, url);
-            subscriber.wake_in(batch);
+            // That it is paused is among what must be unchanged.
+            if subscriber.subscription.status == Status::Active {
+                subscriber.wake_in(batch);
+            }
         }
     }
 }

@@ -111,9 +111,17 @@ impl Flare {
         let leased = shared.store.lease(&subscriber.at, Lease { queue, max, hold_for, now }).await?;
         let mut pulled = Vec::new();
         for delivery in shared.deliveries(&subscriber, leased.jobs).await? {
-            match delivery.message(&subscriber)? {
-                Some(message) => pulled.push(Pulled::new(&delivery, message)),
-                None => delivery.settle(shared, &subscriber).await.map(drop)?,
+            let left_out = match delivery.message(&subscriber) {
+                Ok(Some(message)) => {
+                    pulled.push(Pulled::new(&delivery, message));
+                    continue;
+                }
+                Ok(None) => delivery.settle(shared, &subscriber).await.err(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = left_out {
+                // The others are held already, and must reach the consumer.
+                tracing::warn!(%error, subscription, "a message was left out of a pull");
             }
         }
         Ok(pulled)

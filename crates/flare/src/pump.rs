@@ -12,11 +12,15 @@ use crate::delivery::Ended;
 use crate::health::{Health, Turn};
 use crate::pace::Pace;
 use crate::task::Task;
-use crate::worker::Node;
+use crate::worker::{BREATH, Node};
 use crate::{Notice, NoticeKind, Status, places};
 
 /// How long a pump without work stays, so that one that is needed often is there already.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long everything must have failed for what waits to be tried at once when something succeeds: a
+/// subscriber that refuses some and takes others is not back, it never was away.
+const OUTAGE: Duration = Duration::from_secs(300);
 
 /// Makes the deliveries of one subscription, as long as there are any.
 ///
@@ -51,6 +55,8 @@ enum End {
     Closing,
     /// Somebody else has the pump.
     Lost,
+    /// Something failed that may not fail the next time.
+    Troubled,
 }
 
 impl Pump {
@@ -96,16 +102,25 @@ impl Pump {
     }
 
     async fn work(mut self, wake: &Notify) -> Result<()> {
-        let end = loop {
+        let (end, mut trouble) = match self.until_end(wake).await {
+            Ok(end) => (end, None),
+            Err(error) => (End::Troubled, Some(error)),
+        };
+        // What is under way ends as it would have: cut off, it would be sent twice.
+        while let Some(ended) = self.under_way.join_next().await {
+            trouble = trouble.or(self.take_note(ended_of(ended)).await.err());
+        }
+        self.leave(&end).await?;
+        trouble.map_or(Ok(()), Err)
+    }
+
+    async fn until_end(&mut self, wake: &Notify) -> Result<End> {
+        loop {
             if let Some(end) = self.turn().await? {
-                break end;
+                return Ok(end);
             }
             self.wait(wake).await?;
-        };
-        while let Some(ended) = self.under_way.join_next().await {
-            self.take_note(ended_of(ended)).await?;
         }
-        self.leave(&end).await
     }
 
     /// Leases and starts what there is room for; says when it is time to end.
@@ -119,7 +134,16 @@ impl Pump {
         if now + self.node.lease / 2 >= self.job.until && !self.renew(now).await? {
             return Ok(Some(End::Lost));
         }
-        match shared.catalog().await?.subscriber(&self.job.id) {
+        let is_active = |found: Option<&Arc<Subscriber>>| {
+            found.is_some_and(|found| found.subscription.status == Status::Active)
+        };
+        let mut snapshot = shared.catalog().await?;
+        if !is_active(snapshot.subscriber(&self.job.id)) {
+            // What is remembered may be from before it was resumed, and to leave is for good.
+            snapshot = shared.catalog_now().await?;
+        }
+        match snapshot.subscriber(&self.job.id) {
+            Some(subscriber) if !is_active(Some(subscriber)) => return Ok(Some(End::Inactive)),
             Some(subscriber) if Arc::ptr_eq(subscriber, &self.subscriber) => {}
             Some(subscriber) => {
                 self.subscriber = Arc::clone(subscriber);
@@ -127,25 +151,22 @@ impl Pump {
             }
             None => return Ok(Some(End::Inactive)),
         }
-        if self.subscriber.subscription.status != Status::Active {
-            return Ok(Some(End::Inactive));
-        }
         if self.next_due.is_some_and(|next_due| next_due <= now) {
             self.hungry = true;
         }
-        let room = self.room(now);
+        let free = self.free(now);
+        let room = self.pace.room(now, free);
         // A few at a time rather than each by itself: a lease costs a commit.
-        if self.hungry && room > 0 && (self.under_way.is_empty() || room * 4 >= self.concurrency()) {
+        if self.hungry && room > 0 && (self.under_way.is_empty() || free * 4 >= self.concurrency()) {
             self.start(room, now).await?;
         }
         let is_idle = self.under_way.is_empty() && !self.hungry;
         Ok((is_idle && now >= self.idle_since + LINGER).then_some(End::Idle))
     }
 
-    /// How many deliveries may be started.
-    fn room(&self, now: Timestamp) -> usize {
-        let room = self.health.breaker.room(now, self.concurrency());
-        self.pace.room(now, room.saturating_sub(self.under_way.len()))
+    /// How many more deliveries may be under way.
+    fn free(&self, now: Timestamp) -> usize {
+        self.health.breaker.room(now, self.concurrency()).saturating_sub(self.under_way.len())
     }
 
     fn concurrency(&self) -> usize {
@@ -200,7 +221,7 @@ impl Pump {
             // A delivery that ends makes room, too.
             (true, None) => self.pace.next(now),
             (_, Some(until)) => Some(until),
-            (false, None) => self.next_due,
+            (false, None) => self.next_due.map(|next_due| next_due.max(now + BREATH)),
         };
         let idle = self.under_way.is_empty().then_some(self.idle_since + LINGER).filter(|_| !self.hungry);
         [due, idle].into_iter().flatten().fold(renewal, Timestamp::min)
@@ -229,6 +250,7 @@ impl Pump {
         match (end, self.next_due) {
             (End::Lost, _) => return Ok(()),
             (End::Closing, _) => batch.retry(places::PUMPS, id, token, shared.now()),
+            (End::Troubled, _) => batch.retry(places::PUMPS, id, token, shared.now() + LINGER),
             (End::Idle, Some(next_due)) => batch.retry(places::PUMPS, id, token, next_due),
             (End::Idle, None) | (End::Inactive, _) => batch.ack(places::PUMPS, id, token),
         };
@@ -251,17 +273,27 @@ impl Pump {
             Ended::Succeeded if self.health == Health::default() => Ok(()),
             Ended::Succeeded => {
                 let has_recovered = self.health.is_noticed;
+                let was_down = self.health.failing_since.is_some_and(|since| now.since(since) >= OUTAGE);
                 self.health = Health::default();
                 self.keep_health(has_recovered.then_some((NoticeKind::Recovered, "a delivery succeeded")))
                     .await?;
-                if has_recovered { self.rearm().await } else { Ok(()) }
+                if has_recovered && was_down { self.rearm().await } else { Ok(()) }
             }
-            Ended::Failed => self.take_note_of_failure(now).await,
+            Ended::Failed => {
+                // When it is due again only a look says.
+                self.hungry = true;
+                self.take_note_of_failure(now).await
+            }
             Ended::Gone => self.disable("the subscriber answered 410 Gone").await,
         }
     }
 
     async fn take_note_of_failure(&mut self, now: Timestamp) -> Result<()> {
+        let resumed_at = self.subscriber.subscription.resumed_at;
+        if self.health.failing_since.is_some_and(|since| resumed_at.is_some_and(|at| since < at)) {
+            // The time in which nothing was to be sent does not count.
+            self.health = Health::default();
+        }
         let before = self.health.clone();
         let since = *self.health.failing_since.get_or_insert(now);
         let notice = match self.health.breaker.failed(now) {
@@ -279,6 +311,10 @@ impl Pump {
     }
 
     async fn disable(&mut self, reason: &'static str) -> Result<()> {
+        let subscriber = self.node.shared().subscriber_of(&self.job.id).await?;
+        if subscriber.subscription.status != Status::Active {
+            return Ok(());
+        }
         self.health = Health::default();
         self.keep_health(Some((NoticeKind::Disabled, reason))).await?;
         self.node.flare.set_status(&self.job.id, Status::Disabled).await?;
@@ -312,7 +348,7 @@ impl Pump {
         let node = Arc::clone(&self.node);
         let shared = node.shared();
         let mut batch = Batch::new(self.at.clone(), shared.now());
-        Task::Rearm { subscription: self.job.id.clone(), page: 0, after: None }.push(&mut batch, b"");
+        Task::rearm(&self.job.id).push(&mut batch, b"");
         shared.store.commit(batch).await.map(drop)
     }
 }

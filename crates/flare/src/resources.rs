@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use evenkeel_core::{Batch, Error, ErrorKind, Expect, Found, Result, Store};
+use evenkeel_core::{Batch, Conflict, Error, ErrorKind, Expect, Found, Result, Store};
 
 use crate::flare::Shared;
 use crate::task::Task;
@@ -88,10 +88,12 @@ impl Flare {
 
 /// Says `message` where `error` is that the first operation's record exists.
 pub(crate) fn exists(error: Error, message: &'static str, endpoint: &str) -> Error {
-    match error.conflict().map(|conflict| &conflict.found) {
-        Some(Found::Record { record: Some(record), .. }) => Error::new(ErrorKind::AlreadyExists, message)
-            .with("endpoint", endpoint)
-            .with("id", String::from_utf8_lossy(&record.value)),
+    match error.conflict() {
+        Some(Conflict { op: 0, found: Found::Record { record: Some(record), .. } }) => {
+            Error::new(ErrorKind::AlreadyExists, message)
+                .with("endpoint", endpoint)
+                .with("id", String::from_utf8_lossy(&record.value))
+        }
         _ => error,
     }
 }

@@ -134,14 +134,15 @@ impl Flare {
     /// `NotFound` where there is none of this id; those of the store.
     pub async fn set_status(&self, id: &str, status: Status) -> Result<()> {
         let now = self.shared.now();
-        self.replace(id, |subscription| {
+        self.replace(id, |subscription, batch| {
             subscription.status = status;
-            subscription.resumed_at =
-                if status == Status::Active { Some(now) } else { subscription.resumed_at };
+            if status == Status::Active {
+                subscription.resumed_at = Some(now);
+                Task::rearm(id).push(batch, b"");
+            }
             Ok(())
         })
-        .await?;
-        if status == Status::Active { self.recover(id).await } else { Ok(()) }
+        .await
     }
 
     /// Lets everything that waits fall due at once: deliveries that are to be tried later, and those
@@ -153,7 +154,7 @@ impl Flare {
         let shared = &*self.shared;
         let subscriber = shared.subscriber_of(id).await?;
         let mut batch = Batch::new(subscriber.at.clone(), shared.now());
-        Task::Rearm { subscription: id.to_owned(), page: 0, after: None }.push(&mut batch, b"");
+        Task::rearm(id).push(&mut batch, b"");
         shared.store.commit(batch).await.map(drop)
     }
 
@@ -172,7 +173,7 @@ impl Flare {
         let (now, vault) = (self.shared.now(), &self.shared.settings.vault);
         let secret = secret.unwrap_or_else(Secret::generate);
         let sealed = vault.seal(&secret.to_string(), id)?;
-        self.replace(id, |subscription| {
+        self.replace(id, |subscription, _| {
             subscription.keys.retain(|key| key.signs_at(now));
             if subscription.keys.len() >= MOST_SECRETS {
                 return Err(Error::new(
@@ -192,10 +193,14 @@ impl Flare {
     }
 
     /// Changes the record of a subscription.
-    async fn replace(&self, id: &str, change: impl Fn(&mut Subscription) -> Result<()>) -> Result<()> {
+    async fn replace(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Subscription, &mut Batch) -> Result<()>,
+    ) -> Result<()> {
         self.change(id, |batch, subscriber, _| {
             let mut subscription = subscriber.subscription.clone();
-            change(&mut subscription)?;
+            change(&mut subscription, batch)?;
             let key = places::subscription(&subscription.resource, id);
             batch.put(key, subscription.encode(), Expect::Version(subscriber.version));
             Ok(())

@@ -16,8 +16,9 @@ pub(crate) enum Task {
     Publish,
     /// Tells a new subscriber of all documents there are, partition by partition.
     Backfill { subscription: String, partition: u32, after: Option<String> },
-    /// Lets all deliveries of a subscription fall due at once.
-    Rearm { subscription: String, page: u32, after: Option<String> },
+    /// Moves back the deliveries of a subscription that were given up, each once, and then lets those
+    /// that wait fall due.
+    Rearm { subscription: String, which: Which, after: Option<String> },
     /// Tells a subscriber once more what it was told at `since` or later.
     Replay { subscription: String, since: Timestamp, after: Option<String> },
     /// Forgets what is kept for a subscription that is gone.
@@ -26,7 +27,29 @@ pub(crate) enum Task {
     Purge { resource: String, partition: u32, page: u32 },
 }
 
+/// Which of a subscription's deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Which {
+    GivenUp,
+    Waiting,
+}
+
+impl Which {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::GivenUp => "given up",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 impl Task {
+    /// Lets all deliveries of a subscription fall due at once.
+    pub(crate) fn rearm(subscription: &str) -> Self {
+        Self::Rearm { subscription: subscription.to_owned(), which: Which::GivenUp, after: None }
+    }
+
     /// Writes the task into `batch`. One about the same thing that waits already is replaced.
     pub(crate) fn push(&self, batch: &mut Batch, body: &[u8]) {
         let now = batch.now();
@@ -55,11 +78,13 @@ impl Task {
             Self::FanOut { resource, url, after } => {
                 &["fan-out", resource, url.as_str(), after.as_deref().unwrap_or_default()]
             }
-            Self::Publish => &["publish", &batch.id().to_string()],
+            Self::Publish => &["publish", &batch.id().to_string(), &batch.ops().len().to_string()],
             Self::Backfill { subscription, partition, after } => {
                 &["backfill", subscription, &partition.to_string(), after.as_deref().unwrap_or_default()]
             }
-            Self::Rearm { subscription, page, .. } => &["rearm", subscription, &page.to_string()],
+            Self::Rearm { subscription, which, after } => {
+                &["rearm", subscription, which.as_str(), after.as_deref().unwrap_or_default()]
+            }
             Self::Replay { subscription, since, after } => {
                 &["replay", subscription, &since.to_string(), after.as_deref().unwrap_or_default()]
             }

@@ -10,7 +10,7 @@ use evenkeel_core::{
 use crate::catalog::Subscriber;
 use crate::flare::Shared;
 use crate::publish::Precondition;
-use crate::task::Task;
+use crate::task::{Task, Which};
 use crate::{Document, DocumentUrl, Flare, Told, places};
 
 /// How many things a task does in a page. Each costs at most two operations of a batch.
@@ -58,7 +58,7 @@ impl Flare {
             Task::Backfill { subscription, partition, after } => {
                 shared.backfill(subscription, partition, after).await
             }
-            Task::Rearm { subscription, page, after } => shared.rearm(subscription, page, after).await,
+            Task::Rearm { subscription, which, after } => shared.rearm(subscription, which, after).await,
             Task::Replay { subscription, since, after } => shared.replay(subscription, since, after).await,
             Task::Forget { subscription, page } => shared.forget(subscription, page).await,
             Task::Purge { resource, partition, page } => shared.purge(resource, partition, page).await,
@@ -68,8 +68,11 @@ impl Flare {
     async fn publish_from(&self, body: &Bytes) -> Result<()> {
         let Document { url, content, .. } = Document::decode(body)?;
         match self.publish(&url, content.unwrap_or_default(), &Precondition::None).await {
-            // Its resource was deleted in the meantime.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            // Its resource was deleted in the meantime, or made anew with other rules.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                tracing::warn!(%error, %url, "a publication that joined a commit came to nothing");
+                Ok(())
+            }
             result => result.map(drop),
         }
     }
@@ -129,33 +132,28 @@ impl Shared {
         Ok(goes_on.then_some(Task::Backfill { subscription, partition, after: page.cursor }))
     }
 
-    /// First moves back what was tried for the last time, then lets what waits fall due.
-    async fn rearm(&self, subscription: String, page: u32, after: Option<String>) -> Result<Option<Task>> {
+    async fn rearm(&self, subscription: String, which: Which, after: Option<String>) -> Result<Option<Task>> {
         let snapshot = self.catalog_now().await?;
         let Some(subscriber) = snapshot.subscriber(&subscription) else { return Ok(None) };
-        let exhausted = places::exhausted(&subscription);
-        let look = Jobs::Page { queue: exhausted.clone(), after: None, limit: PAGE };
-        let given_up = self.store.jobs(&subscriber.at, look).await?.jobs;
+        let given_up = places::exhausted(&subscription);
+        let queue = if which == Which::GivenUp { given_up.clone() } else { subscriber.queue.clone() };
+        let page = self.store.jobs(&subscriber.at, Jobs::Page { queue, after, limit: PAGE }).await?;
         let mut batch = Batch::new(subscriber.at.clone(), self.now());
         let now = batch.now();
-        let next = if given_up.is_empty() {
-            let look = Jobs::Page { queue: subscriber.queue.clone(), after, limit: PAGE };
-            let waiting = self.store.jobs(&subscriber.at, look).await?;
-            for (id, job) in waiting.jobs.into_iter().filter(|(_, job)| job.due > now && job.lease.is_none())
-            {
-                batch.push(&subscriber.queue, id, now, job.payload, Merge::Sooner);
+        for (id, job) in page.jobs.into_iter().filter(|(_, job)| job.due > now && job.lease.is_none()) {
+            if which == Which::GivenUp {
+                batch.cancel(&given_up, &id);
             }
-            waiting.cursor.map(Some)
-        } else {
-            for (id, job) in given_up {
-                batch.cancel(&exhausted, &id);
-                batch.push(&subscriber.queue, id, now, job.payload, Merge::Sooner);
-            }
-            Some(after)
-        };
+            batch.push(&subscriber.queue, id, now, job.payload, Merge::Sooner);
+        }
         subscriber.wake_in(&mut batch);
         self.store.commit(batch).await?;
-        Ok(next.map(|after| Task::Rearm { subscription, page: page + 1, after }))
+        let next = match (which, page.cursor) {
+            (which, Some(cursor)) => Some((which, Some(cursor))),
+            (Which::GivenUp, None) => Some((Which::Waiting, None)),
+            (Which::Waiting, None) => None,
+        };
+        Ok(next.map(|(which, after)| Task::Rearm { subscription, which, after }))
     }
 
     async fn replay(
@@ -202,6 +200,9 @@ impl Shared {
 
     /// Forgets a page of deliveries and of what was told. What has an end of its own is left to it.
     async fn forget(&self, subscription: String, page: u32) -> Result<Option<Task>> {
+        if self.catalog_now().await?.subscriber(&subscription).is_some() {
+            return Ok(None);
+        }
         let at = places::subscription_partition(&self.store, &subscription);
         let mut batch = Batch::new(at.clone(), self.now());
         let mut goes_on = false;

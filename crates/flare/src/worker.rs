@@ -16,10 +16,14 @@ use crate::{Flare, places};
 const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// The least time between two looks that find nothing, however many hints there are.
-const BREATH: Duration = Duration::from_millis(10);
+pub(crate) const BREATH: Duration = Duration::from_millis(10);
 
 /// How many jobs are taken at a time.
 const MOST_JOBS: usize = 16;
+
+/// How many tasks are under way at once. Pumps live long, and are as many as there are subscriptions
+/// with deliveries.
+const MOST_TASKS: usize = 2 * MOST_JOBS;
 
 /// How often what nobody can see any more is reclaimed, and how many of it at a time.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -163,7 +167,7 @@ impl Node {
 
     async fn look_for_tasks(self: Arc<Self>, at: Partition) {
         let hint = &self.hints[&at].tasks;
-        self.look(&at, places::TASKS, hint, |job| {
+        self.look(&at, places::TASKS, MOST_TASKS, hint, |job| {
             let (flare, at) = (self.flare.clone(), at.clone());
             async move { flare.work_on(&at, job).await }
         })
@@ -172,7 +176,7 @@ impl Node {
 
     async fn look_for_pumps(self: Arc<Self>, at: Partition) {
         let hint = &self.hints[&at].pumps;
-        self.look(&at, places::PUMPS, hint, |job| {
+        self.look(&at, places::PUMPS, usize::MAX, hint, |job| {
             let wake = Arc::new(Notify::new());
             self.pumps().insert(job.id.clone(), Arc::clone(&wake));
             let (node, id) = (Arc::clone(&self), job.id.clone());
@@ -189,16 +193,24 @@ impl Node {
         .await;
     }
 
-    /// Takes the due jobs of a queue and starts what `begin` makes of each, until the worker closes;
+    /// Takes the due jobs of a queue and starts what `begin` makes of each, `most` at a time, until the worker closes;
     /// then waits for what it started.
-    async fn look<F>(&self, at: &Partition, queue: &str, hint: &Notify, begin: impl Fn(LeasedJob) -> F + Send)
-    where
+    async fn look<F>(
+        &self,
+        at: &Partition,
+        queue: &str,
+        most: usize,
+        hint: &Notify,
+        begin: impl Fn(LeasedJob) -> F + Send,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let (store, clock) = (&self.shared().store, &self.shared().settings.clock);
         let mut started = JoinSet::new();
         let mut poll = POLLS.0;
         while !*self.closing.borrow() {
+            // What is leased and not begun would run out of its lease.
+            while started.len() >= most && started.join_next().await.is_some() {}
             let (queue, now) = (queue.to_owned(), clock.now());
             let want = Lease { queue, max: MOST_JOBS, hold_for: self.lease, now };
             let leased = store.lease(at, want).await.unwrap_or_else(|error| {

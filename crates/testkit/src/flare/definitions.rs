@@ -12,6 +12,7 @@ super::cases![
     two_subscriptions_of_a_resource_cannot_have_the_same_url,
     a_subscription_that_breaks_a_rule_is_refused_by_name,
     another_process_learns_of_a_subscription,
+    many_may_subscribe_at_the_same_moment,
 ];
 
 async fn two_resources_cannot_have_the_same_documents<S: Transactional + Clone>(bench: Bench<S>) {
@@ -140,4 +141,17 @@ async fn another_process_learns_of_a_subscription<S: Transactional + Clone>(benc
     there.publish_order("17", 1).await;
     bench.until_received(1).await;
     assert_eq!(bench.sink.told(), ["create 1"]);
+}
+
+async fn many_may_subscribe_at_the_same_moment<S: Transactional + Clone>(bench: Bench<S>) {
+    let (here, there) = (bench.process(), bench.process());
+    let orders = here.orders().await;
+    let subscribers = (0..8).map(|nth| {
+        let flare = if nth % 2 == 0 { &here } else { &there };
+        flare.subscribe(&orders.id, subscription(at(&format!("shop-{nth}"))))
+    });
+    for result in futures_util::future::join_all(subscribers).await {
+        result.unwrap();
+    }
+    assert_eq!(here.subscriptions(&orders.id).await.unwrap().len(), 8);
 }

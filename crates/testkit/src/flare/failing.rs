@@ -14,6 +14,7 @@ super::cases![
     a_status_to_discard_settles_a_message,
     a_delivery_is_exhausted_after_its_last_try,
     a_recovered_delivery_is_tried_anew,
+    what_was_given_up_can_be_recovered_again_and_again,
     a_newer_revision_of_an_exhausted_document_is_tried_anew,
     a_subscriber_may_ask_for_a_longer_wait,
     a_subscriber_that_is_gone_is_disabled,
@@ -121,6 +122,25 @@ async fn a_recovered_delivery_is_tried_anew<S: Transactional + Clone>(bench: Ben
     flare.recover(&shop).await.unwrap();
     bench.until_received(7).await;
     assert_eq!(flare.counts(&shop).await.unwrap(), Default::default());
+}
+
+async fn what_was_given_up_can_be_recovered_again_and_again<S: Transactional + Clone>(bench: Bench<S>) {
+    let flare = bench.process();
+    let orders = flare.orders().await;
+    let mut new = at("shop");
+    new["delivery"]["retry"] = json!({ "interval": 10.0, "quantity": 1 });
+    let shop = flare.subscribe(&orders.id, subscription(new)).await.unwrap().0;
+    let _worker = bench.worker();
+    bench.sink.answer(500);
+    flare.publish_order("17", 1).await;
+    for tries in 1..=3 {
+        bench.until_received(tries).await;
+        bench.pass(Duration::from_secs(5)).await;
+        assert_eq!(flare.counts(&shop.id).await.unwrap().exhausted, 1, "after {tries} tries");
+        flare.recover(&shop.id).await.unwrap();
+    }
+    bench.sink.answer(200);
+    bench.until(async || flare.counts(&shop.id).await.unwrap() == Default::default()).await;
 }
 
 async fn a_newer_revision_of_an_exhausted_document_is_tried_anew<S: Transactional + Clone>(bench: Bench<S>) {

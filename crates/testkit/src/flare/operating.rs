@@ -207,8 +207,9 @@ async fn a_publication_can_join_a_commit<S: Transactional + Clone>(bench: Bench<
     let mut batch = evenkeel_core::Batch::new(partition, bench.now());
     batch.append_any("order-17", [evenkeel_core::NewEvent::new("Placed", "{}", bench.now())]);
     flare.publish_in(&mut batch, &order("17"), content.clone()).await.unwrap();
+    flare.publish_in(&mut batch, &order("18"), content.clone()).await.unwrap();
     bench.store.commit(batch).await.unwrap();
-    bench.until_received(1).await;
+    bench.until_received(2).await;
     assert_eq!(flare.document(&order("17")).await.unwrap().unwrap().content, Some(content));
     assert_eq!(flare.document(&order("16")).await.unwrap(), None);
 }

@@ -30,10 +30,11 @@ pub(crate) struct Queue {
     about: &'static str,
 }
 
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 4] = [
     ("flare.tasks", "what one commit cannot hold: publications to many, back-fills, replays, clearing up"),
     ("flare.pumps", "the subscriptions that have deliveries"),
     ("flare.deliver/{subscription}", "the deliveries of one subscription"),
+    ("flare.exhausted/{subscription}", "those of its deliveries that were tried for the last time"),
 ];
 
 /// Which jobs.
