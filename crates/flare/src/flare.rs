@@ -85,10 +85,10 @@ impl Flare {
         self.with(|settings| settings.disable_after = failing_for)
     }
 
-    /// The store that everything is kept in; passing failures are repeated.
+    /// The store that everything is kept in, as it was given: what passes is not tried again.
     #[must_use]
     pub fn store(&self) -> &AnyStore {
-        &self.shared.store
+        &self.shared.given
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
