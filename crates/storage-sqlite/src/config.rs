@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 
 use crate::SqliteStore;
-use crate::error::SqlxResult;
+use crate::error::SqlResult;
 
 /// How to open a [`SqliteStore`].
 ///
@@ -22,6 +24,7 @@ use crate::error::SqlxResult;
 #[derive(Clone, Debug)]
 pub struct SqliteConfig {
     options: SqliteConnectOptions,
+    busy_timeout: Duration,
     mode: Mode,
     readers: u32,
     pub(crate) partitions: u32,
@@ -50,7 +53,7 @@ pub enum Synchronous {
 impl SqliteConfig {
     /// The settings for a URL: `sqlite://path.db` (made where it does not exist),
     /// `sqlite://path.db?mode=rw` (must exist), `sqlite://path.db?mode=ro` (only reads),
-    /// `sqlite::memory:` (a database of its own, gone with the last handle).
+    /// `sqlite::memory:` (a database of its own, gone with the last handle). Other parameters are refused.
     ///
     /// # Errors
     /// `Config` where the URL is not one of SQLite's.
@@ -63,6 +66,9 @@ impl SqliteConfig {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| config_error("the database url is not valid").with_source(source))?;
         let query = url.split_once('?').map_or("", |(_, query)| query);
+        if query.split('&').any(|given| !given.is_empty() && !given.starts_with("mode=")) {
+            return Err(config_error("the one parameter of a sqlite url is mode"));
+        }
         let has = |parameter| query.split('&').any(|given| given == parameter);
         let mode = if url.contains(":memory:") || has("mode=memory") {
             Mode::Memory
@@ -74,7 +80,8 @@ impl SqliteConfig {
         let creates = mode == Mode::File && !query.split('&').any(|given| given.starts_with("mode="));
         let options = if creates { options.create_if_missing(true) } else { options };
         Ok(Self {
-            options: options.busy_timeout(Duration::from_secs(5)),
+            options,
+            busy_timeout: Duration::from_secs(5),
             mode,
             readers: 4,
             partitions: 1,
@@ -109,8 +116,8 @@ impl SqliteConfig {
 
     /// How long a statement waits for another process that writes.
     #[must_use]
-    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.options = self.options.busy_timeout(timeout);
+    pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
         self
     }
 
@@ -138,7 +145,7 @@ impl SqliteConfig {
 
     /// Opens the store and brings its schema up to date.
     ///
-    /// Needs a tokio runtime, which the store's writer task stays on.
+    /// Needs a tokio runtime, which the connections lent to users stay on.
     ///
     /// # Errors
     /// `Config` where the store was created with another number of partitions, the file cannot be
@@ -148,24 +155,52 @@ impl SqliteConfig {
         SqliteStore::connect(self).await
     }
 
+    fn options(&self) -> SqliteConnectOptions {
+        self.options.clone().busy_timeout(self.busy_timeout)
+    }
+
     pub(crate) const fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The one connection that writes.
+    /// The connection that the writer folds on, once the database is there.
+    pub(crate) fn writer_connection(&self) -> Result<Connection> {
+        let mut flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if self.mode == Mode::Memory {
+            // As the others open it, to be the same database.
+            flags |= OpenFlags::SQLITE_OPEN_MEMORY | OpenFlags::SQLITE_OPEN_SHARED_CACHE;
+        }
+        let connection = Connection::open_with_flags(self.options.get_filename(), flags);
+        let connection = connection.and_then(|connection| {
+            connection.busy_timeout(self.busy_timeout)?;
+            connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+            // A statement is planned once, not anew for what it is given.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+            for (pragma, value) in self.writer_pragmas() {
+                connection.pragma_update(None, pragma, value)?;
+            }
+            Ok(connection)
+        });
+        connection.or_store_error("opening")
+    }
+
+    const fn writer_pragmas(&self) -> [(&'static str, &'static str); 3] {
+        let synchronous = match self.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        [("synchronous", synchronous), ("cache_size", CACHE_KIB), ("wal_autocheckpoint", CHECKPOINT_PAGES)]
+    }
+
+    /// The connection that is lent to users, and makes the database what it is.
     pub(crate) async fn writer_pool(&self) -> Result<SqlitePool> {
         let options = match self.mode {
-            Mode::File => self.options.clone().journal_mode(SqliteJournalMode::Wal),
-            Mode::Memory | Mode::ReadOnlyFile => self.options.clone(),
+            Mode::File => self.options().journal_mode(SqliteJournalMode::Wal),
+            Mode::Memory | Mode::ReadOnlyFile => self.options(),
         };
-        let synchronous = match self.synchronous {
-            Synchronous::Full => SqliteSynchronous::Full,
-            Synchronous::Normal => SqliteSynchronous::Normal,
-        };
-        let options = options
-            .synchronous(synchronous)
-            .pragma("cache_size", CACHE_KIB)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let set = |options: SqliteConnectOptions, (pragma, value)| options.pragma(pragma, value);
+        let options = self.writer_pragmas().into_iter().fold(options, set);
         // Where several open a new file at once, sqlite refuses all but one the switch to WAL, without
         // waiting for its busy timeout.
         for _ in 0..OPEN_ATTEMPTS {
@@ -182,8 +217,8 @@ impl SqliteConfig {
     /// The connections that read; they cannot write.
     pub(crate) async fn reader_pool(&self) -> Result<SqlitePool> {
         let options = match self.mode {
-            Mode::Memory => self.options.clone().pragma("query_only", "1"),
-            Mode::File | Mode::ReadOnlyFile => self.options.clone().read_only(true).create_if_missing(false),
+            Mode::Memory => self.options().pragma("query_only", "1"),
+            Mode::File | Mode::ReadOnlyFile => self.options().read_only(true).create_if_missing(false),
         };
         pool(self.readers).connect_with(options).await.or_store_error("opening")
     }
@@ -195,6 +230,9 @@ const CACHE_KIB: &str = "-65536";
 /// 64 MiB of log: a page that many folds touch is copied back once. SQLite's 4 MiB would be copied
 /// back every few folds.
 const CHECKPOINT_PAGES: &str = "16384";
+
+/// More than there are texts of statements.
+const PREPARED_STATEMENTS: usize = 64;
 
 /// How often opening a file that is busy is repeated, and how long after.
 const OPEN_ATTEMPTS: u32 = 50;

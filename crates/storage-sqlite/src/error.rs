@@ -2,67 +2,91 @@ use std::time::Duration;
 
 use evenkeel_core::{Error, ErrorKind, Result, RetryHint};
 
-/// Adds the mapping of sqlx errors to evenkeel's.
-pub(crate) trait SqlxResult<T> {
+/// Adds the mapping of a driver's errors to evenkeel's.
+pub(crate) trait SqlResult<T> {
     /// Maps the error of a statement that is not a `COMMIT`; `doing` says what failed.
     fn or_store_error(self, doing: &'static str) -> Result<T>;
 }
 
-impl<T> SqlxResult<T> for sqlx::Result<T> {
+impl<T, E: DriverError> SqlResult<T> for std::result::Result<T, E> {
     fn or_store_error(self, doing: &'static str) -> Result<T> {
         self.map_err(|error| parse_sqlite_error(error, doing))
     }
 }
 
-/// The error of a statement within a transaction: whatever it was, nothing is written.
-pub(crate) fn parse_sqlite_error(error: sqlx::Error, doing: &'static str) -> Error {
-    use ErrorKind::{Config, Corrupt, TooLarge, Unavailable, Unexpected, Unsupported};
-    let (kind, message) = match &error {
-        sqlx::Error::Database(database) => match primary_code(&**database) {
-            3 | 14 | 23 => (Config, "the database file cannot be opened"),
-            5 | 6 => (Unavailable, "the database is locked by another connection"),
-            7 => (Unavailable, "sqlite is out of memory"),
-            8 => (Unsupported, "the database is read-only"),
-            9 => (Unavailable, "the statement was interrupted"),
-            10 => (Unavailable, "sqlite could not read or write the disk"),
-            11 => (Corrupt, "the database file is damaged"),
-            13 => (Unavailable, "the disk is full"),
-            18 => (TooLarge, "the value is beyond sqlite's limit"),
-            26 => (Corrupt, "the file is not a sqlite database"),
-            _ => (Unexpected, "sqlite failed"),
-        },
-        sqlx::Error::Configuration(_) => (Config, "the database url is not valid"),
-        sqlx::Error::Io(_) => (Unavailable, "the database file could not be reached"),
-        sqlx::Error::PoolTimedOut => (Unavailable, "no connection became free in time"),
-        sqlx::Error::PoolClosed => (Unavailable, "the store is closed"),
-        sqlx::Error::WorkerCrashed => (Unavailable, "the connection's thread died"),
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-            (Corrupt, "a row has an unexpected value")
+/// An error of sqlx or rusqlite.
+pub(crate) trait DriverError: std::error::Error + Send + Sync + 'static {
+    /// SQLite's result code, extended or not, where it is SQLite that failed.
+    fn code(&self) -> Option<u32>;
+
+    /// What it is where it was not SQLite.
+    fn without_code(&self) -> (ErrorKind, &'static str);
+}
+
+impl DriverError for sqlx::Error {
+    fn code(&self) -> Option<u32> {
+        self.as_database_error().map(|error| error.code().and_then(|code| code.parse().ok()).unwrap_or(0))
+    }
+
+    fn without_code(&self) -> (ErrorKind, &'static str) {
+        use ErrorKind::{Config, Corrupt, Unavailable, Unexpected};
+        match self {
+            Self::Configuration(_) => (Config, "the database url is not valid"),
+            Self::Io(_) => (Unavailable, "the database file could not be reached"),
+            Self::PoolTimedOut => (Unavailable, "no connection became free in time"),
+            Self::PoolClosed => (Unavailable, "the store is closed"),
+            Self::WorkerCrashed => (Unavailable, "the connection's thread died"),
+            Self::ColumnDecode { .. } | Self::Decode(_) => (Corrupt, "a row has an unexpected value"),
+            _ => (Unexpected, "sqlx failed"),
         }
-        _ => (Unexpected, "sqlx failed"),
+    }
+}
+
+impl DriverError for rusqlite::Error {
+    fn code(&self) -> Option<u32> {
+        self.sqlite_error().map(|error| u32::try_from(error.extended_code).unwrap_or(0))
+    }
+
+    fn without_code(&self) -> (ErrorKind, &'static str) {
+        (ErrorKind::Unexpected, "rusqlite failed")
+    }
+}
+
+/// The error of a statement within a transaction: whatever it was, nothing is written.
+pub(crate) fn parse_sqlite_error(error: impl DriverError, doing: &'static str) -> Error {
+    use ErrorKind::{Config, Corrupt, TooLarge, Unavailable, Unexpected, Unsupported};
+    let code = error.code().map(primary);
+    let (kind, message) = match code {
+        Some(3 | 14 | 23) => (Config, "the database file cannot be opened"),
+        Some(5 | 6) => (Unavailable, "the database is locked by another connection"),
+        Some(7) => (Unavailable, "sqlite is out of memory"),
+        Some(8) => (Unsupported, "the database is read-only"),
+        Some(9) => (Unavailable, "the statement was interrupted"),
+        Some(10) => (Unavailable, "sqlite could not read or write the disk"),
+        Some(11) => (Corrupt, "the database file is damaged"),
+        Some(13) => (Unavailable, "the disk is full"),
+        Some(18) => (TooLarge, "the value is beyond sqlite's limit"),
+        Some(26) => (Corrupt, "the file is not a sqlite database"),
+        Some(_) => (Unexpected, "sqlite failed"),
+        None => error.without_code(),
     };
     let parsed = Error::new(kind, message).with("while", doing);
-    let parsed = if matches!(&error, sqlx::Error::Database(database) if primary_code(&**database) == 13) {
-        parsed.with_retry(RetryHint::After(Duration::from_secs(1)))
-    } else {
-        parsed
-    };
+    let parsed =
+        if code == Some(13) { parsed.with_retry(RetryHint::After(Duration::from_secs(1))) } else { parsed };
     parsed.with_source(error)
 }
 
 /// The error of a `COMMIT`: unless SQLite says that it did not begin, it may have happened.
-pub(crate) fn parse_commit_error(error: sqlx::Error) -> Error {
-    match &error {
-        sqlx::Error::Database(database) if matches!(primary_code(&**database), 5 | 6) => {
-            parse_sqlite_error(error, "committing")
-        }
+pub(crate) fn parse_commit_error(error: impl DriverError) -> Error {
+    match error.code().map(primary) {
+        Some(5 | 6) => parse_sqlite_error(error, "committing"),
         _ => Error::new(ErrorKind::OutcomeUnknown, "sqlite failed while it committed").with_source(error),
     }
 }
 
-/// The low byte of an extended result code; 0 where there is none.
-fn primary_code(error: &dyn sqlx::error::DatabaseError) -> u32 {
-    error.code().and_then(|code| code.parse::<u32>().ok()).map_or(0, |code| code & 0xff)
+/// What an extended result code is a case of.
+const fn primary(code: u32) -> u32 {
+    code & 0xff
 }
 
 #[cfg(test)]

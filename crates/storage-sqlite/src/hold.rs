@@ -8,7 +8,7 @@ use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp};
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::oneshot;
 
-use crate::error::SqlxResult;
+use crate::error::SqlResult;
 use crate::working_set::WorkingSet;
 use crate::writer::{Asked, Request, Writer, commit_on, roll_back, stopped};
 
@@ -50,7 +50,7 @@ impl Held {
 impl Writer {
     /// Lends the connection out, and until it is back answers what can be answered without it.
     pub(crate) async fn hold(&mut self, asked: Asked<Duration, Held>, line: &mut VecDeque<Request>) {
-        let tx = match self.pool.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning") {
+        let tx = match self.lent.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning") {
             Ok(tx) => tx,
             Err(error) => return asked.answer(Err(error)),
         };
@@ -115,7 +115,7 @@ impl Writer {
         // A reader that fails says nothing; the transaction that judges for good will.
         let Ok(mut reader) = self.readers.acquire().await else { return judged };
         let batches = line.iter().skip(judged).filter_map(Request::batch);
-        let Ok(mut set) = WorkingSet::load(&mut reader, batches).await else { return judged };
+        let Ok(mut set) = WorkingSet::load(&mut *reader, batches).await else { return judged };
         for request in line.split_off(judged) {
             match request {
                 Request::Commit(asked) => match certain(&mut set, &asked.what) {

@@ -25,17 +25,18 @@
 //! ```
 
 mod config; // what can be set
-mod error;
+mod error; // SQLite's errors as evenkeel's
 mod hold; // the writing connection in a user's hands
 mod migrate; // the schema
 mod queue; // leasing
 mod read; // queries on the readers
 mod rows; // rows as values of the contract
+mod sql; // SQL on either kind of connection
 mod store; // the contract
 mod sweep; // reclaiming
 mod tx; // door 2
 mod working_set; // the rows that a fold judges and changes
-mod writer; // the one task that writes, and folds // SQLite's errors as evenkeel's
+mod writer; // the one thread that writes, and folds
 
 pub use config::{SqliteConfig, Synchronous};
 pub use store::SqliteStore;

@@ -2,7 +2,7 @@ use evenkeel_core::{Error, ErrorKind, Result};
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use uuid::Uuid;
 
-use crate::error::SqlxResult;
+use crate::error::SqlResult;
 
 /// The schema, step by step; a step never changes once released.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_store.sql")];

@@ -5,18 +5,16 @@ use evenkeel_core::{
     Slice, Source, Timestamp,
 };
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use crate::error::SqlxResult;
-use crate::rows::{self, EVENT, JOB, RECORD, column, signed, sql_limit, unsigned};
+use crate::rows::{self, EVENT, JOB, RECORD, signed, sql_limit};
+use crate::sql::{Row, Sql};
 
 /// How many events one read examines at most, so that a filter that drops nearly all of them costs
 /// several short reads rather than one long one.
 const MAX_EXAMINED: usize = 10_000;
 
 pub(crate) async fn get(
-    conn: &mut SqliteConnection,
+    conn: &mut impl Sql,
     at: &Partition,
     now: Timestamp,
     keys: &[Key],
@@ -26,12 +24,9 @@ pub(crate) async fn get(
         "SELECT w.key, {RECORD} FROM json_each(?2) w CROSS JOIN evenkeel_record r \
          WHERE r.part = ?1 AND r.space = w.value ->> 0 AND r.grp = w.value ->> 1 AND r.id = w.value ->> 2"
     );
-    let found = sqlx::query(AssertSqlSafe(sql))
-        .bind(at.to_string())
-        .bind(wanted)
-        .fetch_all(conn)
-        .await
-        .or_store_error("getting records")?;
+    let at = at.to_string();
+    let params = [at.as_str().into(), wanted.as_str().into()];
+    let found = conn.query(&sql, &params, "getting records").await?;
     let mut records = vec![None; keys.len()];
     for row in found {
         let record = rows::record(&row, 1)?;
@@ -42,7 +37,7 @@ pub(crate) async fn get(
     Ok(records)
 }
 
-pub(crate) async fn scan(conn: &mut SqliteConnection, at: &Partition, scan: &Scan) -> Result<RecordPage> {
+pub(crate) async fn scan(conn: &mut impl Sql, at: &Partition, scan: &Scan) -> Result<RecordPage> {
     let (beyond, before, order) = match scan.order {
         Order::Ascending => (">", "<", "ASC"),
         Order::Descending => ("<", ">", "DESC"),
@@ -55,57 +50,48 @@ pub(crate) async fn scan(conn: &mut SqliteConnection, at: &Partition, scan: &Sca
          ORDER BY id {order} LIMIT ?7"
     );
     // One more than asked for tells whether the page is the last.
-    let found = sqlx::query(AssertSqlSafe(sql))
-        .bind(at.to_string())
-        .bind(scan.space.as_ref())
-        .bind(scan.group.as_str())
-        .bind(scan.now.as_micros())
-        .bind(scan.after.as_deref())
-        .bind(scan.until.as_deref())
-        .bind(sql_limit(scan.limit.saturating_add(1)))
-        .fetch_all(conn)
-        .await
-        .or_store_error("scanning records")?;
+    let at = at.to_string();
+    let params = [
+        at.as_str().into(),
+        scan.space.as_ref().into(),
+        scan.group.as_str().into(),
+        scan.now.as_micros().into(),
+        scan.after.as_deref().into(),
+        scan.until.as_deref().into(),
+        sql_limit(scan.limit.saturating_add(1)).into(),
+    ];
+    let found = conn.query(&sql, &params, "scanning records").await?;
     let more = found.len() > scan.limit;
     let records: Vec<(String, Record)> = found
         .iter()
         .take(scan.limit)
-        .map(|row| Ok((column(row, 0)?, rows::record(row, 1)?)))
+        .map(|row| Ok((row.get(0)?, rows::record(row, 1)?)))
         .collect::<Result<_>>()?;
     let cursor = records.last().filter(|_| more).map(|(id, _)| id.clone());
     Ok(RecordPage { records, cursor })
 }
 
-pub(crate) async fn jobs(conn: &mut SqliteConnection, at: &Partition, want: &Jobs) -> Result<JobPage> {
+pub(crate) async fn jobs(conn: &mut impl Sql, at: &Partition, want: &Jobs) -> Result<JobPage> {
     match want {
         Jobs::ByIds { queue, ids } => jobs_by_ids(conn, at, queue, ids).await,
         Jobs::Page { queue, after, limit } => jobs_page(conn, at, queue, after.as_deref(), *limit).await,
     }
 }
 
-async fn jobs_by_ids(
-    conn: &mut SqliteConnection,
-    at: &Partition,
-    queue: &str,
-    ids: &[String],
-) -> Result<JobPage> {
+async fn jobs_by_ids(conn: &mut impl Sql, at: &Partition, queue: &str, ids: &[String]) -> Result<JobPage> {
     let sql = format!(
         "SELECT j.id, {JOB} FROM json_each(?3) w CROSS JOIN evenkeel_job j \
          WHERE j.part = ?1 AND j.queue = ?2 AND j.id = w.value ORDER BY w.key"
     );
-    let found = sqlx::query(AssertSqlSafe(sql))
-        .bind(at.to_string())
-        .bind(queue)
-        .bind(names(ids))
-        .fetch_all(conn)
-        .await
-        .or_store_error("looking at jobs")?;
-    let jobs = found.iter().map(|row| Ok((column(row, 0)?, rows::job(row, 1)?))).collect::<Result<_>>()?;
+    let (at, ids) = (at.to_string(), names(ids));
+    let params = [at.as_str().into(), queue.into(), ids.as_str().into()];
+    let found = conn.query(&sql, &params, "looking at jobs").await?;
+    let jobs = found.iter().map(|row| Ok((row.get(0)?, rows::job(row, 1)?))).collect::<Result<_>>()?;
     Ok(JobPage { jobs, cursor: None })
 }
 
 async fn jobs_page(
-    conn: &mut SqliteConnection,
+    conn: &mut impl Sql,
     at: &Partition,
     queue: &str,
     after: Option<&str>,
@@ -115,43 +101,35 @@ async fn jobs_page(
     let sql = format!(
         "SELECT j.id, {JOB} FROM evenkeel_job j WHERE part = ?1 AND queue = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
     );
-    let found = sqlx::query(AssertSqlSafe(sql))
-        .bind(at.to_string())
-        .bind(queue)
-        .bind(after.unwrap_or_default())
-        .bind(sql_limit(limit.saturating_add(1)))
-        .fetch_all(conn)
-        .await
-        .or_store_error("looking at jobs")?;
+    let at = at.to_string();
+    let params = [
+        at.as_str().into(),
+        queue.into(),
+        after.unwrap_or_default().into(),
+        sql_limit(limit.saturating_add(1)).into(),
+    ];
+    let found = conn.query(&sql, &params, "looking at jobs").await?;
     let more = found.len() > limit;
     let jobs: Vec<_> = found
         .iter()
         .take(limit)
-        .map(|row| Ok((column::<String>(row, 0)?, rows::job(row, 1)?)))
+        .map(|row| Ok((row.get::<String>(0)?, rows::job(row, 1)?)))
         .collect::<Result<_>>()?;
     let cursor = jobs.last().filter(|_| more).map(|(id, _)| id.clone());
     Ok(JobPage { jobs, cursor })
 }
 
-pub(crate) async fn read(conn: &mut SqliteConnection, at: &Partition, read: &Read) -> Result<Slice> {
+pub(crate) async fn read(conn: &mut impl Sql, at: &Partition, read: &Read) -> Result<Slice> {
     match &read.source {
         Source::Partition { after } => read_partition(conn, at, *after, read).await,
         Source::Stream { name, after, order } => read_stream(conn, at, name, *after, *order, read).await,
     }
 }
 
-async fn read_partition(
-    conn: &mut SqliteConnection,
-    at: &Partition,
-    after: u64,
-    read: &Read,
-) -> Result<Slice> {
-    let head: Option<i64> = sqlx::query_scalar("SELECT position FROM evenkeel_head WHERE part = ?")
-        .bind(at.to_string())
-        .fetch_optional(&mut *conn)
-        .await
-        .or_store_error("reading the log")?;
-    let head = unsigned(head.unwrap_or(0))?;
+async fn read_partition(conn: &mut impl Sql, at: &Partition, after: u64, read: &Read) -> Result<Slice> {
+    let sql = "SELECT position FROM evenkeel_head WHERE part = ?";
+    let found = conn.query(sql, &[at.to_string().as_str().into()], "reading the log").await?;
+    let head: u64 = found.first().map_or(Ok(0), |row| row.get(0))?;
     if after > head {
         return Err(Error::new(ErrorKind::Corrupt, "the log ends before the position asked for")
             .with("after", after)
@@ -163,22 +141,17 @@ async fn read_partition(
 }
 
 async fn read_stream(
-    conn: &mut SqliteConnection,
+    conn: &mut impl Sql,
     at: &Partition,
     name: &str,
     after: Option<u64>,
     order: Order,
     read: &Read,
 ) -> Result<Slice> {
-    let head: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM evenkeel_stream WHERE part = ? AND stream = ?")
-            .bind(at.to_string())
-            .bind(name)
-            .fetch_optional(&mut *conn)
-            .await
-            .or_store_error("reading a stream")?;
-    let Some(head) = head else { return Ok(Slice { events: Vec::new(), examined_to: 0, head: 0 }) };
-    let head = unsigned(head)?;
+    let sql = "SELECT version FROM evenkeel_stream WHERE part = ? AND stream = ?";
+    let found = conn.query(sql, &[at.to_string().as_str().into(), name.into()], "reading a stream").await?;
+    let Some(row) = found.first() else { return Ok(Slice { events: Vec::new(), examined_to: 0, head: 0 }) };
+    let head: u64 = row.get(0)?;
     let (beyond, end) = match order {
         Order::Ascending => (after.unwrap_or(0), head.max(after.unwrap_or(0))),
         Order::Descending => (after.unwrap_or(u64::MAX).min(head + 1), 0),
@@ -199,12 +172,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// The events that match, and how far the run was examined.
-    async fn read(
-        &self,
-        conn: &mut SqliteConnection,
-        at: &Partition,
-        read: &Read,
-    ) -> Result<(Vec<Event>, u64)> {
+    async fn read(&self, conn: &mut impl Sql, at: &Partition, read: &Read) -> Result<(Vec<Event>, u64)> {
         let mut events = Vec::new();
         let mut examined = 0;
         let mut beyond = self.beyond;
@@ -234,12 +202,12 @@ impl Run<'_> {
 
     async fn page(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut impl Sql,
         at: &Partition,
         beyond: u64,
         read: &Read,
         limit: usize,
-    ) -> Result<Vec<SqliteRow>> {
+    ) -> Result<Vec<Row>> {
         let place = self.place;
         let bounds = match self.order {
             Order::Ascending => format!("e.{place} > ?2 AND e.{place} <= ?3"),
@@ -261,28 +229,28 @@ impl Run<'_> {
              AND s.part = e.part AND s.stream = e.stream AND e.version > s.trimmed \
              ORDER BY e.{place} {order} LIMIT ?4"
         );
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(at.to_string())
-            .bind(signed(beyond))
-            .bind(signed(self.end))
-            .bind(sql_limit(limit))
-            .bind(self.stream)
-            .bind(names(read.filter.kinds()))
-            .fetch_all(conn)
-            .await
-            .or_store_error("reading events")
+        let (at, kinds) = (at.to_string(), names(read.filter.kinds()));
+        let params = [
+            at.as_str().into(),
+            signed(beyond).into(),
+            signed(self.end).into(),
+            sql_limit(limit).into(),
+            self.stream.into(),
+            kinds.as_str().into(),
+        ];
+        conn.query(&sql, &params, "reading events").await
     }
 }
 
 /// Names as the JSON array that `json_each` unfolds, so that one prepared statement serves any
 /// number of them.
-pub(crate) fn names(names: impl IntoIterator<Item = impl Serialize>) -> String {
+fn names(names: impl IntoIterator<Item = impl Serialize>) -> String {
     let names: Vec<_> = names.into_iter().collect();
     serde_json::to_string(&names).expect("strings and numbers are JSON")
 }
 
 /// The place in the array that a row was found for, in its first column.
-pub(crate) fn place(row: &SqliteRow) -> Result<usize> {
-    let place: i64 = column(row, 0)?;
-    Ok(usize::try_from(place).expect("json_each counts from 0"))
+fn place(row: &Row) -> Result<usize> {
+    let place: u32 = row.get(0)?;
+    Ok(usize::try_from(place).expect("a u32 fits a usize"))
 }

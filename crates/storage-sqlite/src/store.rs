@@ -7,17 +7,18 @@ use evenkeel_core::{
     StoreInfo, Timestamp, Writers,
 };
 use sqlx::SqlitePool;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::{Mode, SqliteConfig, Synchronous};
-use crate::error::SqlxResult;
+use crate::error::SqlResult;
 use crate::writer::{Asked, Request, Sweep, Writer, stopped};
 use crate::{migrate, read};
 
 /// A store in one SQLite file, or in memory. Handles are cheap to clone and share everything.
 ///
-/// Its writer is a task on the runtime that opened it, and ends with the last handle.
+/// Its writer is a thread that serves all handles, and ends with the last.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     info: Arc<StoreInfo>,
@@ -59,19 +60,26 @@ impl SqliteStore {
             let readers = config.reader_pool().await?;
             (migrate::check(&readers, config.partitions).await?, readers, None)
         } else {
-            let pool = config.writer_pool().await?;
-            let id = migrate::migrate(&pool, config.partitions).await?;
+            let lent = config.writer_pool().await?;
+            let id = migrate::migrate(&lent, config.partitions).await?;
             let readers = config.reader_pool().await?;
             let (sender, requests) = mpsc::unbounded_channel();
             let writer = Writer {
-                pool,
+                connection: config.writer_connection()?,
+                lent,
                 readers: readers.clone(),
                 signals: signals.clone(),
                 clock: Arc::clone(&clock),
                 max_hold: config.max_hold,
                 requests,
             };
-            tokio::spawn(writer.run());
+            let runtime = Handle::current();
+            std::thread::Builder::new()
+                .name("evenkeel-sqlite".to_owned())
+                .spawn(move || runtime.block_on(writer.run()))
+                .map_err(|source| {
+                    Error::new(ErrorKind::Unavailable, "a thread could not be started").with_source(source)
+                })?;
             (id, readers, Some(sender))
         };
         Ok(Self { info: Arc::new(info), shared: Arc::new(Shared { id, readers, requests, signals, clock }) })

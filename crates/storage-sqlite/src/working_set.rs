@@ -1,15 +1,13 @@
 //! The rows that waiting batches name: loaded together, judged in memory, written together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use evenkeel_core::judge::State;
 use evenkeel_core::{Batch, Event, Expect, Job, Key, Op, Partition, Record, Result, Timestamp};
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use crate::error::SqlxResult;
-use crate::read::{names, place};
-use crate::rows::{self, JOB, RECORD, column, signed, unsigned};
+use crate::rows::{self, JOB, RECORD, signed};
+use crate::sql::{Param, Sql};
 
 /// What a set of batches can see and change, over all partitions that they name.
 #[derive(Debug, Default)]
@@ -46,7 +44,7 @@ struct Stream {
 impl WorkingSet {
     /// Loads what the batches name.
     pub(crate) async fn load<'a>(
-        conn: &mut SqliteConnection,
+        conn: &mut impl Sql,
         batches: impl Iterator<Item = &'a Batch> + Clone,
     ) -> Result<Self> {
         let mut set = Self::default();
@@ -75,7 +73,7 @@ impl WorkingSet {
     }
 
     /// Writes what was changed.
-    pub(crate) async fn flush(&self, conn: &mut SqliteConnection) -> Result<()> {
+    pub(crate) async fn flush(&self, conn: &mut impl Sql) -> Result<()> {
         self.flush_records(conn).await?;
         self.flush_jobs(conn).await?;
         self.flush_log(conn).await
@@ -83,301 +81,229 @@ impl WorkingSet {
 
     async fn load_records(
         &mut self,
-        conn: &mut SqliteConnection,
-        wanted: &[(&Partition, &Key)],
+        conn: &mut impl Sql,
+        wanted: &HashSet<(&Partition, &Key)>,
     ) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
         let sql = format!(
-            "SELECT w.key, {RECORD} FROM json_each(?1) w CROSS JOIN evenkeel_record r \
-             WHERE r.part = w.value ->> 0 AND r.space = w.value ->> 1 AND r.grp = w.value ->> 2 \
-             AND r.id = w.value ->> 3"
+            "SELECT {RECORD} FROM evenkeel_record r WHERE part = ? AND space = ? AND grp = ? AND id = ?"
         );
-        let found = sqlx::query(AssertSqlSafe(sql))
-            .bind(names(wanted.iter().map(|(at, key)| (at.to_string(), &key.space, &key.group, &key.id))))
-            .fetch_all(conn)
-            .await
-            .or_store_error("judging records")?;
-        for row in found {
-            let (at, key) = wanted[place(&row)?];
-            let value = Some(rows::record(&row, 1)?);
-            self.partition(at).records.insert(key.clone(), Row { value, changed: false });
+        let wanted: Vec<_> = wanted.iter().map(|(at, key)| (at.to_string(), *at, *key)).collect();
+        let params: Vec<_> = wanted.iter().map(|(part, _, key)| record_name(part, key)).collect();
+        let found = conn.find_each(&sql, &params, "judging records").await?;
+        for ((_, at, key), row) in wanted.iter().zip(found) {
+            if let Some(row) = row {
+                let value = Some(rows::record(&row, 0)?);
+                self.partition(at).records.insert((*key).clone(), Row { value, changed: false });
+            }
         }
         Ok(())
     }
 
     async fn load_jobs(
         &mut self,
-        conn: &mut SqliteConnection,
-        wanted: &[(&Partition, &str, &str)],
+        conn: &mut impl Sql,
+        wanted: &HashSet<(&Partition, &str, &str)>,
     ) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT w.key, {JOB} FROM json_each(?1) w CROSS JOIN evenkeel_job j \
-             WHERE j.part = w.value ->> 0 AND j.queue = w.value ->> 1 AND j.id = w.value ->> 2"
-        );
-        let found = sqlx::query(AssertSqlSafe(sql))
-            .bind(names(wanted.iter().map(|(at, queue, id)| (at.to_string(), queue, id))))
-            .fetch_all(conn)
-            .await
-            .or_store_error("judging jobs")?;
-        for row in found {
-            let (at, queue, id) = wanted[place(&row)?];
-            let value = Some(rows::job(&row, 1)?);
-            let queue = self.partition(at).jobs.entry(queue.to_owned()).or_default();
-            queue.insert(id.to_owned(), Row { value, changed: false });
+        let sql = format!("SELECT {JOB} FROM evenkeel_job j WHERE part = ? AND queue = ? AND id = ?");
+        let wanted: Vec<_> =
+            wanted.iter().map(|(at, queue, id)| (at.to_string(), *at, *queue, *id)).collect();
+        let params: Vec<_> = wanted
+            .iter()
+            .map(|(part, _, queue, id)| [part.as_str().into(), (*queue).into(), (*id).into()])
+            .collect();
+        let found = conn.find_each(&sql, &params, "judging jobs").await?;
+        for ((_, at, queue, id), row) in wanted.iter().zip(found) {
+            if let Some(row) = row {
+                let value = Some(rows::job(&row, 0)?);
+                let queue = self.partition(at).jobs.entry((*queue).to_owned()).or_default();
+                queue.insert((*id).to_owned(), Row { value, changed: false });
+            }
         }
         Ok(())
     }
 
-    async fn load_streams(&mut self, conn: &mut SqliteConnection, wanted: &[WantedStream<'_>]) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
+    async fn load_streams(&mut self, conn: &mut impl Sql, wanted: &[WantedStream<'_>]) -> Result<()> {
         // Beside each stream's head, the event that tells whether an append was applied before.
-        let sql = "SELECT w.key, s.version, s.trimmed, e.version, e.batch, e.position \
-             FROM json_each(?1) w CROSS JOIN evenkeel_stream s LEFT JOIN evenkeel_event e \
-             ON e.part = s.part AND e.stream = s.stream \
-             AND e.version = coalesce(w.value ->> 2, s.version) \
-             WHERE s.part = w.value ->> 0 AND s.stream = w.value ->> 1";
-        let found = sqlx::query(sql)
-            .bind(names(wanted.iter().map(|w| (w.at.to_string(), w.stream, w.first.map(signed)))))
-            .fetch_all(conn)
-            .await
-            .or_store_error("judging streams")?;
-        for row in found {
-            let wanted = &wanted[place(&row)?];
+        let sql = "SELECT s.version, s.trimmed, e.version, e.batch, e.position \
+             FROM evenkeel_stream s LEFT JOIN evenkeel_event e \
+             ON e.part = s.part AND e.stream = s.stream AND e.version = coalesce(?, s.version) \
+             WHERE s.part = ? AND s.stream = ?";
+        let parts: Vec<_> = wanted.iter().map(|wanted| wanted.at.to_string()).collect();
+        let params: Vec<_> = wanted
+            .iter()
+            .zip(&parts)
+            .map(|(wanted, part)| {
+                [wanted.first.map(signed).into(), part.as_str().into(), wanted.stream.into()]
+            })
+            .collect();
+        let found = conn.find_each(sql, &params, "judging streams").await?;
+        for (wanted, row) in wanted.iter().zip(found) {
+            let Some(row) = row else { continue };
             let stream = self.partition(wanted.at).streams.entry(wanted.stream.to_owned()).or_default();
-            stream.version = unsigned(column(&row, 1)?)?;
-            stream.trimmed = unsigned(column(&row, 2)?)?;
-            if let Some(version) = column::<Option<i64>>(&row, 3)? {
-                let origin = (rows::uuid(&row, 4)?, unsigned(column(&row, 5)?)?);
-                stream.origins.insert(unsigned(version)?, origin);
+            (stream.version, stream.trimmed) = (row.get(0)?, row.get(1)?);
+            if let Some(version) = row.get(2)? {
+                stream.origins.insert(version, (row.get(3)?, row.get(4)?));
             }
         }
         Ok(())
     }
 
-    async fn load_heads(&mut self, conn: &mut SqliteConnection) -> Result<()> {
-        let wanted: Vec<Partition> = self.partitions.keys().cloned().collect();
-        let found = sqlx::query(
-            "SELECT w.key, h.position FROM json_each(?1) w CROSS JOIN evenkeel_head h WHERE h.part = w.value",
-        )
-        .bind(names(wanted.iter().map(ToString::to_string)))
-        .fetch_all(conn)
-        .await
-        .or_store_error("judging positions")?;
-        for row in found {
-            self.partition(&wanted[place(&row)?]).head = unsigned(column(&row, 1)?)?;
+    async fn load_heads(&mut self, conn: &mut impl Sql) -> Result<()> {
+        let sql = "SELECT position FROM evenkeel_head WHERE part = ?";
+        for (at, partition) in &mut self.partitions {
+            let found = conn.query(sql, &[at.to_string().as_str().into()], "judging positions").await?;
+            if let Some(row) = found.first() {
+                partition.head = row.get(0)?;
+            }
         }
         Ok(())
     }
 
-    async fn flush_records(&self, conn: &mut SqliteConnection) -> Result<()> {
+    async fn flush_records(&self, conn: &mut impl Sql) -> Result<()> {
         let mut written = Vec::new();
         let mut deleted = Vec::new();
-        for (at, partition) in &self.partitions {
-            let at = at.to_string();
+        let partitions = self.named();
+        for (at, partition) in &partitions {
             for (key, row) in partition.records.iter().filter(|(_, row)| row.changed) {
-                match &row.value {
-                    Some(record) => written.push((at.clone(), key, record)),
-                    None => deleted.push((at.clone(), &key.space, &key.group, &key.id)),
-                }
+                let name = record_name(at, key);
+                let Some(record) = &row.value else {
+                    deleted.push(name);
+                    continue;
+                };
+                let [part, space, group, id] = name;
+                let expires_at = record.expires_at.map(Timestamp::as_micros).into();
+                let version = record.version.0.as_bytes().as_slice().into();
+                written.push([part, space, group, id, (&*record.value).into(), version, expires_at]);
             }
         }
-        insert(
-            conn,
-            "INSERT INTO evenkeel_record (part, space, grp, id, value, version, expires_at) ",
-            &written,
-            " ON CONFLICT DO UPDATE SET value = excluded.value, version = excluded.version, \
-             expires_at = excluded.expires_at",
-            |mut row, (at, key, record)| {
-                row.push_bind(at.clone())
-                    .push_bind(key.space.to_string())
-                    .push_bind(key.group.clone())
-                    .push_bind(key.id.clone())
-                    .push_bind(record.value.to_vec())
-                    .push_bind(record.version.0.as_bytes().to_vec())
-                    .push_bind(record.expires_at.map(Timestamp::as_micros));
-            },
-        )
-        .await?;
-        delete(
-            conn,
-            "DELETE FROM evenkeel_record WHERE (part, space, grp, id) IN \
-             (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?))",
-            &deleted,
-        )
-        .await
+        let sql = "INSERT INTO evenkeel_record (part, space, grp, id, value, version, expires_at) \
+            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, \
+            version = excluded.version, expires_at = excluded.expires_at";
+        conn.execute_each(sql, &written, "writing records").await?;
+        let sql = "DELETE FROM evenkeel_record WHERE part = ? AND space = ? AND grp = ? AND id = ?";
+        conn.execute_each(sql, &deleted, "deleting records").await.map(drop)
     }
 
-    async fn flush_jobs(&self, conn: &mut SqliteConnection) -> Result<()> {
+    async fn flush_jobs(&self, conn: &mut impl Sql) -> Result<()> {
         let mut written = Vec::new();
         let mut deleted = Vec::new();
-        for (at, partition) in &self.partitions {
-            let at = at.to_string();
+        let partitions = self.named();
+        for (at, partition) in &partitions {
             for (queue, jobs) in &partition.jobs {
                 for (id, row) in jobs.iter().filter(|(_, row)| row.changed) {
                     match &row.value {
-                        Some(job) => written.push(JobRow { at: at.clone(), queue, id, job }),
-                        None => deleted.push((at.clone(), queue, id)),
+                        Some(job) => written.push(JobRow { at, queue, id, job }),
+                        None => deleted.push([at.as_str().into(), queue.as_str().into(), id.as_str().into()]),
                     }
                 }
             }
         }
         write_jobs(conn, &written).await?;
-        delete(
-            conn,
-            "DELETE FROM evenkeel_job WHERE (part, queue, id) IN \
-             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))",
-            &deleted,
-        )
-        .await
+        let sql = "DELETE FROM evenkeel_job WHERE part = ? AND queue = ? AND id = ?";
+        conn.execute_each(sql, &deleted, "deleting jobs").await.map(drop)
     }
 
-    async fn flush_log(&self, conn: &mut SqliteConnection) -> Result<()> {
+    async fn flush_log(&self, conn: &mut impl Sql) -> Result<()> {
         let mut streams = Vec::new();
         let mut events = Vec::new();
         let mut heads = Vec::new();
-        for (at, partition) in &self.partitions {
-            let at = at.to_string();
-            let changed = partition.streams.iter().filter(|(_, stream)| stream.changed);
-            streams.extend(changed.map(|(name, stream)| (at.clone(), name, stream)));
-            if !partition.appended.is_empty() {
-                heads.push((at.clone(), partition.head));
+        let partitions = self.named();
+        for (at, partition) in &partitions {
+            for (name, stream) in partition.streams.iter().filter(|(_, stream)| stream.changed) {
+                let (version, trimmed) = (signed(stream.version), signed(stream.trimmed));
+                streams.push([at.as_str().into(), name.as_str().into(), version.into(), trimmed.into()]);
             }
-            events.extend(partition.appended.iter().map(|event| (at.clone(), event)));
-        }
-        insert(
-            conn,
-            "INSERT INTO evenkeel_stream (part, stream, version, trimmed) ",
-            &streams,
-            " ON CONFLICT DO UPDATE SET version = excluded.version, trimmed = excluded.trimmed",
-            |mut row, (at, name, stream)| {
-                row.push_bind(at.clone())
-                    .push_bind((*name).clone())
-                    .push_bind(signed(stream.version))
-                    .push_bind(signed(stream.trimmed));
-            },
-        )
-        .await?;
-        insert(
-            conn,
-            "INSERT INTO evenkeel_event (part, position, stream, version, id, kind, content_type, payload, \
-             metadata, recorded_at, batch) ",
-            &events,
-            "",
-            |mut row, (at, event)| {
+            if !partition.appended.is_empty() {
+                heads.push([at.as_str().into(), signed(partition.head).into()]);
+            }
+            events.extend(partition.appended.iter().map(|event| {
                 let metadata = serde_json::to_string(&event.metadata).expect("scalars are JSON");
-                row.push_bind(at.clone())
-                    .push_bind(signed(event.position))
-                    .push_bind(event.stream.clone())
-                    .push_bind(signed(event.version))
-                    .push_bind(event.id.as_bytes().to_vec())
-                    .push_bind(event.kind.clone())
-                    .push_bind(event.content_type.clone())
-                    .push_bind(event.payload.to_vec())
-                    .push_bind(metadata)
-                    .push_bind(event.recorded_at.as_micros())
-                    .push_bind(event.batch.as_bytes().to_vec());
-            },
-        )
-        .await?;
-        insert(
-            conn,
-            "INSERT INTO evenkeel_head (part, position) ",
-            &heads,
-            " ON CONFLICT DO UPDATE SET position = excluded.position",
-            |mut row, (at, head)| {
-                row.push_bind(at.clone()).push_bind(signed(*head));
-            },
-        )
-        .await
+                (at, event, metadata)
+            }));
+        }
+        let sql = "INSERT INTO evenkeel_stream (part, stream, version, trimmed) VALUES (?, ?, ?, ?) \
+            ON CONFLICT DO UPDATE SET version = excluded.version, trimmed = excluded.trimmed";
+        conn.execute_each(sql, &streams, "writing streams").await?;
+        let events: Vec<[Param<'_>; 11]> = events
+            .iter()
+            .map(|(at, event, metadata)| {
+                [
+                    at.as_str().into(),
+                    signed(event.position).into(),
+                    event.stream.as_str().into(),
+                    signed(event.version).into(),
+                    event.id.as_bytes().as_slice().into(),
+                    event.kind.as_str().into(),
+                    event.content_type.as_str().into(),
+                    (&*event.payload).into(),
+                    metadata.as_str().into(),
+                    event.recorded_at.as_micros().into(),
+                    event.batch.as_bytes().as_slice().into(),
+                ]
+            })
+            .collect();
+        let sql = "INSERT INTO evenkeel_event (part, position, stream, version, id, kind, content_type, \
+            payload, metadata, recorded_at, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        conn.execute_each(sql, &events, "writing events").await?;
+        let sql = "INSERT INTO evenkeel_head (part, position) VALUES (?, ?) \
+            ON CONFLICT DO UPDATE SET position = excluded.position";
+        conn.execute_each(sql, &heads, "writing positions").await.map(drop)
     }
+
+    /// The partitions as they are called in the database.
+    fn named(&self) -> Vec<(String, &PartitionSet)> {
+        self.partitions.iter().map(|(at, partition)| (at.to_string(), partition)).collect()
+    }
+}
+
+fn record_name<'a>(part: &'a str, key: &'a Key) -> [Param<'a>; 4] {
+    [part.into(), (&*key.space).into(), key.group.as_str().into(), key.id.as_str().into()]
 }
 
 /// A job and where it belongs.
 #[derive(Debug)]
 pub(crate) struct JobRow<'a> {
-    pub(crate) at: String,
+    pub(crate) at: &'a str,
     pub(crate) queue: &'a str,
     pub(crate) id: &'a str,
     pub(crate) job: &'a Job,
 }
 
 /// Creates or replaces jobs.
-pub(crate) async fn write_jobs(conn: &mut SqliteConnection, jobs: &[JobRow<'_>]) -> Result<()> {
-    insert(
-        conn,
-        "INSERT INTO evenkeel_job (part, queue, id, due, payload, attempt, token, leased_until, pending_due, \
-         pending_payload, pending_sooner) ",
-        jobs,
-        " ON CONFLICT DO UPDATE SET due = excluded.due, payload = excluded.payload, attempt = excluded.attempt, \
-         token = excluded.token, leased_until = excluded.leased_until, pending_due = excluded.pending_due, \
-         pending_payload = excluded.pending_payload, pending_sooner = excluded.pending_sooner",
-        |mut row, JobRow { at, queue, id, job }| {
-            let pending = job.pending.as_ref();
-            row.push_bind(at.clone())
-                .push_bind((*queue).to_owned())
-                .push_bind((*id).to_owned())
-                .push_bind(job.due.as_micros())
-                .push_bind(job.payload.to_vec())
-                .push_bind(job.attempt)
-                .push_bind(job.lease.map(|hold| hold.token.0.as_bytes().to_vec()))
-                .push_bind(job.lease.map(|hold| hold.until.as_micros()))
-                .push_bind(pending.map(|pending| pending.due.as_micros()))
-                .push_bind(pending.map(|pending| pending.payload.to_vec()))
-                .push_bind(pending.and_then(|pending| pending.sooner).map(Timestamp::as_micros));
-        },
-    )
-    .await
-}
-
-/// How many rows one statement inserts. A statement costs a trip to the connection's thread, and
-/// each size one to prepare, once.
-const INSERT_SIZES: [usize; 8] = [64, 32, 16, 8, 4, 3, 2, 1];
-
-/// Inserts rows by as few statements as there are sizes for.
-async fn insert<T>(
-    conn: &mut SqliteConnection,
-    head: &str,
-    mut rows: &[T],
-    tail: &str,
-    mut bind: impl FnMut(sqlx::query_builder::Separated<'_, Sqlite, &'static str>, &T),
-) -> Result<()> {
-    while !rows.is_empty() {
-        let fits = |size: &usize| *size <= rows.len();
-        let size = INSERT_SIZES.into_iter().find(fits).expect("1 is at most any length");
-        let (chunk, rest) = rows.split_at(size);
-        let mut sql = QueryBuilder::<Sqlite>::new(head);
-        sql.push_values(chunk, &mut bind).push(tail);
-        sql.build().execute(&mut *conn).await.or_store_error("writing")?;
-        rows = rest;
-    }
-    Ok(())
-}
-
-/// Deletes the rows that `sql` finds by the names bound to it.
-async fn delete(
-    conn: &mut SqliteConnection,
-    sql: &'static str,
-    rows: &[impl serde::Serialize],
-) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(sql).bind(names(rows)).execute(conn).await.or_store_error("writing")?;
-    Ok(())
+pub(crate) async fn write_jobs(conn: &mut impl Sql, jobs: &[JobRow<'_>]) -> Result<()> {
+    let sql = "INSERT INTO evenkeel_job (part, queue, id, due, payload, attempt, token, leased_until, pending_due, \
+        pending_payload, pending_sooner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+        ON CONFLICT DO UPDATE SET due = excluded.due, payload = excluded.payload, attempt = excluded.attempt, \
+        token = excluded.token, leased_until = excluded.leased_until, pending_due = excluded.pending_due, \
+        pending_payload = excluded.pending_payload, pending_sooner = excluded.pending_sooner";
+    let rows: Vec<[Param<'_>; 11]> = jobs
+        .iter()
+        .map(|JobRow { at, queue, id, job }| {
+            let (lease, pending) = (job.lease.as_ref(), job.pending.as_ref());
+            let sooner = pending.and_then(|pending| pending.sooner);
+            [
+                (*at).into(),
+                (*queue).into(),
+                (*id).into(),
+                job.due.as_micros().into(),
+                (&*job.payload).into(),
+                i64::from(job.attempt).into(),
+                lease.map(|hold| hold.token.0.as_bytes().as_slice()).into(),
+                lease.map(|hold| hold.until.as_micros()).into(),
+                pending.map(|pending| pending.due.as_micros()).into(),
+                pending.map(|pending| &*pending.payload).into(),
+                sooner.map(Timestamp::as_micros).into(),
+            ]
+        })
+        .collect();
+    conn.execute_each(sql, &rows, "writing jobs").await.map(drop)
 }
 
 /// What to load.
 #[derive(Default)]
 struct Wanted<'a> {
-    records: Vec<(&'a Partition, &'a Key)>,
-    jobs: Vec<(&'a Partition, &'a str, &'a str)>,
+    records: HashSet<(&'a Partition, &'a Key)>,
+    jobs: HashSet<(&'a Partition, &'a str, &'a str)>,
     streams: Vec<WantedStream<'a>>,
     head: bool,
 }
@@ -394,7 +320,7 @@ impl<'a> Wanted<'a> {
         match op {
             Op::Delete { expect: Expect::Any, .. } | Op::Cancel { .. } => {}
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::Check { key, .. } => {
-                self.records.push((at, key))
+                self.records.insert((at, key));
             }
             Op::Append { stream, expect, events } => {
                 self.head |= !events.is_empty();
@@ -407,7 +333,9 @@ impl<'a> Wanted<'a> {
             Op::Push { queue, id, .. }
             | Op::Ack { queue, id, .. }
             | Op::Retry { queue, id, .. }
-            | Op::Extend { queue, id, .. } => self.jobs.push((at, queue, id)),
+            | Op::Extend { queue, id, .. } => {
+                self.jobs.insert((at, queue, id));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one task that writes. Requests that wait at the same moment are folded into one transaction:
+//! The one thread that writes. Requests that wait at the same moment are folded into one transaction:
 //! judged first, written after, and told their verdicts only once it is committed.
 //!
 //! ```text
@@ -15,11 +15,13 @@ use std::time::Duration;
 use evenkeel_core::{
     Batch, Clock, Committed, Error, ErrorKind, Lease, Leased, Partition, Result, SignalHub, Timestamp, judge,
 };
+use rusqlite::Connection;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{SqlxResult, parse_commit_error};
+use crate::error::{SqlResult, parse_commit_error};
 use crate::hold::Held;
+use crate::sql::Sql;
 use crate::working_set::WorkingSet;
 use crate::{queue, sweep};
 
@@ -66,9 +68,11 @@ pub(crate) fn stopped(kind: ErrorKind) -> Error {
     Error::new(kind, "the store's writer has stopped").with("store", "sqlite")
 }
 
-/// The writer task's state.
+/// The writer's state. Folds run on a connection of its own, on whose thread it is: a statement that
+/// had to travel to another thread would cost as much as the disk. What is lent to users is another.
 pub(crate) struct Writer {
-    pub(crate) pool: SqlitePool,
+    pub(crate) connection: Connection,
+    pub(crate) lent: SqlitePool,
     pub(crate) readers: SqlitePool,
     pub(crate) signals: SignalHub,
     pub(crate) clock: Arc<dyn Clock>,
@@ -87,8 +91,6 @@ impl Writer {
                     None => return,
                 }
             }
-            // Those who were just told their verdicts come back at once: let them join.
-            tokio::task::yield_now().await;
             self.line_up(&mut line);
             let fold = Fold::take(&mut line);
             if fold.is_empty() {
@@ -108,7 +110,7 @@ impl Writer {
         }
     }
 
-    async fn fold(&self, fold: Fold) {
+    async fn fold(&mut self, fold: Fold) {
         match self.run_fold(&fold).await {
             Ok(verdicts) => self.publish(fold, verdicts),
             // One member may have spoilt it for the others: each gets a transaction of its own.
@@ -125,14 +127,23 @@ impl Writer {
         }
     }
 
-    async fn run_fold(&self, fold: &Fold) -> Result<Verdicts, Failed> {
-        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning");
-        let mut tx = begun.map_err(Failed::Beginning)?;
-        let verdicts = fold.apply(&mut tx).await.map_err(Failed::Writing)?;
-        if verdicts.changed {
-            tx.commit().await.map_err(|error| Failed::Committing(parse_commit_error(error)))?;
+    async fn run_fold(&mut self, fold: &Fold) -> Result<Verdicts, Failed> {
+        let connection = &mut self.connection;
+        run(connection, "BEGIN IMMEDIATE").or_store_error("beginning").map_err(Failed::Beginning)?;
+        let ended = match fold.apply(connection).await {
+            Ok(verdicts) if verdicts.changed => run(connection, "COMMIT")
+                .map(|()| verdicts)
+                .map_err(|error| Failed::Committing(parse_commit_error(error))),
+            Ok(verdicts) => Ok(verdicts),
+            Err(error) => Err(Failed::Writing(error)),
+        };
+        // SQLite may have done so by itself.
+        if !connection.is_autocommit()
+            && let Err(error) = run(connection, "ROLLBACK")
+        {
+            tracing::warn!(%error, "rolling back failed");
         }
-        Ok(verdicts)
+        ended
     }
 
     fn publish(&self, fold: Fold, verdicts: Verdicts) {
@@ -224,7 +235,7 @@ impl Fold {
     }
 
     /// Judges and writes, in the transaction of `conn`.
-    async fn apply(&self, conn: &mut SqliteConnection) -> Result<Verdicts> {
+    async fn apply(&self, conn: &mut impl Sql) -> Result<Verdicts> {
         let mut set = WorkingSet::load(conn, self.commits.iter().map(|commit| &commit.what)).await?;
         let judge = |commit: &Asked<Batch, _>| judge::commit(set.partition(commit.what.at()), &commit.what);
         let commits = self.commits.iter().map(judge).collect();
@@ -249,6 +260,10 @@ impl Fold {
         self.leases.into_iter().for_each(|lease| lease.answer(Err(error.repeated())));
         self.sweeps.into_iter().for_each(|sweep| sweep.answer(Err(error.repeated())));
     }
+}
+
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute(()).map(drop)
 }
 
 /// Judges and applies a batch on a connection that is in a transaction, and commits both.

@@ -229,7 +229,8 @@ async fn a_store_leaves_no_task_and_no_file_open_behind() {
     store.finish(tx).await.unwrap();
     let mut unfinished = store.begin(partition(&store), now()).await.unwrap();
     unfinished.conn().await.unwrap();
-    assert!(files_open() > 0 && tasks_alive() > tasks_before, "there is something to leave behind");
+    // The writer's thread has files open as long as it runs.
+    assert!(files_open() > 0, "there is something to leave behind");
 
     drop((unfinished, store));
     let clock = SystemClock::shared();
