@@ -44,6 +44,11 @@ bench suite *arguments:
 fuzz seconds="60":
     for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run $target -- -max_total_time={{seconds}} || exit 1; done
 
+# A virtual week in which a subscriber is dead and documents change, so many and so often: just ruin 1000 1000
+ruin documents="1000" changes="1000":
+    EVENKEEL_RUIN={{documents}}x{{changes}} EVENKEEL_PATIENCE=14400 cargo test --release -p evenkeel-flare --test suite -- --exact memory::flare::n1::backlog::a_week_of_changes_is_one_message_a_document
+    EVENKEEL_RUIN={{documents}}x{{changes}} EVENKEEL_PATIENCE=14400 cargo test --release -p evenkeel-storage-sqlite --test flare -- --exact sqlite::flare::n1::backlog::a_week_of_changes_is_one_message_a_document
+
 # Licences, advisories and sources of the dependencies.
 deny:
     cargo deny check

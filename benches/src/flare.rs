@@ -7,22 +7,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::routing::post;
 use evenkeel::core::{AnyStore, Namespace, Store};
-use evenkeel::flare::net::{AddressPolicy, Outgoing, Sender, Transport, target};
-use evenkeel::flare::{
-    Change, DocumentUrl, Flare, NewResource, NewSubscription, Status, Subscription, Template,
-};
+use evenkeel::flare::net::{AddressPolicy, Sender};
+use evenkeel::flare::{Change, Flare, NewResource, NewSubscription, Status, Subscription, Template};
 use evenkeel_testkit::services::{Postgres, Redis};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::measure::{now, percentile};
+use crate::measure::{now, percentile, resident_mib};
 use crate::report::{Report, Row};
 use crate::server::StoreName;
+use crate::wire::Wire;
 use crate::{Result, calls};
 
 /// How many publish at once.
@@ -133,7 +130,6 @@ struct World {
     sink: Arc<Sink>,
     sink_url: String,
     api: String,
-    client: Sender,
     resource: String,
     published: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<()>>,
@@ -152,20 +148,13 @@ impl World {
         let resource =
             flare.create_resource(NewResource { endpoint, change: Change::new("v", "")? }).await?.id;
         let sink = Arc::new(Sink::default());
-        let hook = Router::new()
-            .route(
-                "/{subscription}/{order}",
-                post(async |State(sink): State<Arc<Sink>>, Path(path)| sink.receive(path)),
-            )
-            .with_state(Arc::clone(&sink));
-        let (sink_url, sink_task) = serve(hook).await?;
+        let (sink_url, sink_task) = Arc::clone(&sink).serve().await?;
         let (api, api_task) = serve(evenkeel::axum::flare::router(flare.clone())).await?;
-        let client = loopback()?;
         let worker = flare.worker(loopback()?);
         let worker = tokio::spawn(worker.run(std::future::pending()));
         let published = Arc::new(AtomicU64::new(0));
         let tasks = vec![sink_task, api_task, worker];
-        Ok(Self { flare, sink, sink_url, api, client, resource, published, tasks })
+        Ok(Self { flare, sink, sink_url, api, resource, published, tasks })
     }
 
     async fn subscribe(&self, count: usize) -> Result<Vec<Subscription>> {
@@ -179,6 +168,11 @@ impl World {
             subscriptions.push(self.flare.subscribe(&self.resource, new).await?.0);
         }
         Ok(subscriptions)
+    }
+
+    /// A publisher's connection.
+    async fn connect(&self) -> Result<Wire> {
+        Wire::new(TcpStream::connect(&self.api).await?)
     }
 
     /// Deliveries a second from the first publication to the last delivery.
@@ -198,12 +192,12 @@ impl World {
         let before = self.published.load(Ordering::Relaxed);
         let mut publishers = JoinSet::new();
         for _ in 0..PUBLISHERS {
-            let (client, api, published) =
-                (self.client.clone(), self.api.clone(), Arc::clone(&self.published));
+            let mut api = self.connect().await?;
+            let published = Arc::clone(&self.published);
             publishers.spawn(async move {
                 while now().duration_since(began) < duration {
                     let order = published.fetch_add(1, Ordering::Relaxed);
-                    publish(&client, &api, order).await?;
+                    publish(&mut api, order).await?;
                 }
                 Result::<()>::Ok(())
             });
@@ -218,18 +212,20 @@ impl World {
     /// The latencies of publishing so many documents a second, and of their deliveries after they
     /// were accepted, in microseconds, sorted.
     async fn at_rate(&self, per_second: u32, duration: Duration) -> Result<(Vec<f64>, Vec<f64>)> {
+        self.sink.arrived.lock().expect(CALM).get_or_insert_default();
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
         let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
+        let mut api = self.connect().await?;
         for _ in 0..duration.as_secs() * u64::from(per_second) {
             ticks.tick().await;
             let order = self.published.fetch_add(1, Ordering::Relaxed);
             let began = now();
-            publish(&self.client, &self.api, order).await?;
+            publish(&mut api, order).await?;
             publish_us.push(began.elapsed().as_secs_f64() * 1e6);
             accepted.push((order, now()));
         }
         self.sink.until(accepted.len() as u64).await;
-        let arrived = self.sink.arrived.lock().expect("the sink does not panic");
+        let arrived = self.sink.arrived.lock().expect(CALM).take().unwrap_or_default();
         let delivery = |(order, accepted): (u64, Instant)| {
             arrived[&order.to_string()].saturating_duration_since(accepted).as_secs_f64() * 1e6
         };
@@ -240,17 +236,20 @@ impl World {
     }
 }
 
-async fn publish(client: &Sender, api: &str, order: u64) -> Result<()> {
-    let document = DocumentUrl::parse(&format!("https://api.example.com/orders/{order}"))?;
-    let mut request = Outgoing {
-        method: axum::http::Method::PUT,
-        uri: target(&format!("{api}/documents/{document}"))?,
-        headers: axum::http::HeaderMap::new(),
-        body: format!(r#"{{"v": 1, "order": "{order}", "state": "open", "total": 4711}}"#).into(),
-    };
-    request.headers.insert("content-type", "application/json".parse()?);
-    let reply = client.send(request).await?;
-    if reply.status == 202 { Ok(()) } else { Err(format!("publishing was answered {}", reply.status).into()) }
+async fn publish(api: &mut Wire, order: u64) -> Result<()> {
+    let body = format!(r#"{{"v": 1, "order": "{order}", "state": "open", "total": 4711}}"#);
+    let request = format!(
+        "PUT /documents/https://api.example.com/orders/{order} HTTP/1.1\r\nhost: bench\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    api.write(request.as_bytes()).await?;
+    let answer = api.line().await?.ok_or("the server closed the connection")?;
+    if answer.starts_with("HTTP/1.1 202 ") {
+        Ok(())
+    } else {
+        Err(format!("publishing was answered {answer:?}").into())
+    }
 }
 
 fn loopback() -> Result<Sender> {
@@ -260,11 +259,11 @@ fn loopback() -> Result<Sender> {
 
 async fn serve(router: Router) -> Result<(String, JoinHandle<()>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?.to_string();
     let task = tokio::spawn(async move {
         axum::serve(listener, router).await.expect("a listener on loopback accepts");
     });
-    Ok((url, task))
+    Ok((address, task))
 }
 
 /// What is sent to, and when it arrived first.
@@ -273,14 +272,41 @@ struct Sink {
     count: AtomicU64,
     wanted: AtomicU64,
     complete: Notify,
-    arrived: Mutex<HashMap<String, Instant>>,
+    /// By order; kept only while latencies are measured.
+    arrived: Mutex<Option<HashMap<String, Instant>>>,
 }
 
+const CALM: &str = "who holds the lock does not panic";
+
+const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
 impl Sink {
-    fn receive(&self, (subscription, order): (String, String)) {
-        if subscription == "0" {
-            let arrived = now();
-            self.arrived.lock().expect("the sink does not panic").entry(order).or_insert(arrived);
+    /// Takes whatever is sent to it; its URL.
+    async fn serve(self: Arc<Self>) -> Result<(String, JoinHandle<()>)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let task = tokio::spawn(async move {
+            let mut peers = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let sink = Arc::clone(&self);
+                peers.spawn(async move {
+                    let mut wire = Wire::new(stream)?;
+                    while let Some(line) = wire.line().await? {
+                        sink.receive(&line);
+                        wire.write(TAKEN).await?;
+                    }
+                    Result::<()>::Ok(())
+                });
+            }
+        });
+        Ok((url, task))
+    }
+
+    fn receive(&self, line: &str) {
+        if let Some(arrived) = &mut *self.arrived.lock().expect(CALM)
+            && let Some((_, order)) = line.split(' ').nth(1).and_then(|path| path.rsplit_once('/'))
+        {
+            arrived.entry(order.to_owned()).or_insert_with(now);
         }
         let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
         if count >= self.wanted.load(Ordering::SeqCst) {
@@ -298,12 +324,4 @@ impl Sink {
             self.complete.notified().await;
         }
     }
-}
-
-fn resident_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("the kernel says no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
 }

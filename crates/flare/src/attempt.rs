@@ -3,6 +3,7 @@ use std::time::Duration;
 use evenkeel_core::{Error, ErrorKind, Key, Record, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::net::SendError;
 use crate::{Action, Revision, places};
 
 /// One try at telling a subscriber of a document.
@@ -54,11 +55,24 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What failed: `dns`, `refused_address`, `connect`, `tls`, `timed_out`, `protocol` or
-    /// `message`.
+    /// What failed: `dns`, `refused_address`, `connect`, `tls`, `timed_out` or `protocol`; `message`
+    /// where there was none to send.
     pub kind: String,
     /// In words.
     pub message: String,
+}
+
+impl From<&SendError> for Failure {
+    fn from(error: &SendError) -> Self {
+        Self { kind: error.kind().to_owned(), message: error.to_string() }
+    }
+}
+
+impl Failure {
+    /// That there was no message to send.
+    pub(crate) fn no_message(error: &Error) -> Self {
+        Self { kind: "message".to_owned(), message: error.to_string() }
+    }
 }
 
 impl Attempt {

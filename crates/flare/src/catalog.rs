@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::flare::Shared;
 use crate::plan::Plan;
 use crate::routes::Routes;
-use crate::{Document, DocumentUrl, Resource, Subscription, places};
+use crate::{Document, DocumentUrl, Mode, Resource, Subscription, places};
 
 /// For how long what is remembered is used without asking the store whether it changed.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -61,7 +61,8 @@ pub(crate) struct Subscriber {
     pub(crate) subscription: Subscription,
     /// Of the subscription's record.
     pub(crate) version: Version,
-    pub(crate) plan: Plan,
+    /// Or why there is none, so that nothing can be delivered for now.
+    plan: Result<Plan>,
     /// Where its deliveries are.
     pub(crate) at: Partition,
     /// The queue of its deliveries.
@@ -87,6 +88,19 @@ impl Snapshot {
 }
 
 impl Subscriber {
+    /// What its messages look like.
+    ///
+    /// # Errors
+    /// Why that cannot be said, as where the vault lacks the key of its secret.
+    pub(crate) fn plan(&self) -> Result<&Plan> {
+        self.plan.as_ref().map_err(Error::repeated)
+    }
+
+    /// Whether its messages are sent, rather than fetched.
+    pub(crate) fn is_pushed(&self) -> bool {
+        self.subscription.delivery.mode == Mode::Push
+    }
+
     /// Writes into `batch` that the subscriber is to be told of a document. A delivery that waits
     /// already stays as it is: what it sends is decided when it does.
     pub(crate) fn tell_in(&self, batch: &mut Batch, url: &DocumentUrl) {
@@ -106,7 +120,7 @@ impl Subscriber {
     /// Writes into `batch` that the subscription has deliveries to be made.
     pub(crate) fn wake_in(&self, batch: &mut Batch) {
         // Whether it is active the pump asks: what is known here may be old.
-        if self.plan.is_pushed() {
+        if self.is_pushed() {
             let now = batch.now();
             batch.push(places::PUMPS, &self.subscription.id, now, "", Merge::Sooner);
         }
@@ -177,8 +191,10 @@ impl Shared {
     }
 
     fn subscriber(&self, resource: &Resource, record: &Record) -> Result<Subscriber> {
-        let subscription: Subscription = decode(record)?;
-        let plan = Plan::new(&subscription, resource, &self.settings.vault, self.now())?;
+        let mut subscription: Subscription = decode(record)?;
+        let plan = Plan::new(&subscription, resource, &self.settings.vault, self.now());
+        let plan = plan.map_err(|error| error.with("subscription", &subscription.id));
+        subscription.problem = plan.as_ref().err().map(ToString::to_string);
         let at = places::subscription_partition(&self.store, &subscription.id);
         let queue = places::deliveries(&subscription.id);
         Ok(Subscriber { subscription, version: record.version, plan, at, queue })

@@ -5,6 +5,7 @@ use evenkeel_core::{
     Batch, Conflict, Error, ErrorKind, Expect, Found, Key, LeasedJob, Merge, Partition, Record, Result,
     Store, Timestamp, Version,
 };
+use futures_util::future::try_join_all;
 
 use crate::attempt::Failure;
 use crate::catalog::Subscriber;
@@ -14,17 +15,24 @@ use crate::message::{Message, Telling};
 use crate::net::{Reply, SendError, Transport, Waiting};
 use crate::retry_policy::{next_wait, with_jitter};
 use crate::told::{Failing, Last};
-use crate::{Action, Document, DocumentUrl, Notice, NoticeKind, Outcome, Told, places};
+use crate::{Action, Document, DocumentUrl, Notice, NoticeKind, Outcome, Revision, Told, places};
+
+/// How many deliveries one commit gives back.
+const MOST_GIVEN_BACK: usize = 40;
 
 /// A delivery that this process holds, and what it is decided on.
 pub(crate) struct Delivery {
     pub(crate) job: LeasedJob,
     pub(crate) told: Option<(Told, Version)>,
     pub(crate) document: Option<Document>,
+    /// Whether it tells once more what was told.
+    pub(crate) is_asked: bool,
+    /// Why there is nothing that could be told: what is stored of it cannot be read.
+    trouble: Option<Error>,
 }
 
 impl Shared {
-    /// Reads what the leased jobs are decided on.
+    /// Reads what the leased jobs are decided on. Where the store does not tell, they are given back.
     pub(crate) async fn deliveries(
         &self,
         subscriber: &Subscriber,
@@ -34,37 +42,61 @@ impl Shared {
             return Ok(Vec::new());
         }
         let (now, subscription) = (self.now(), &subscriber.subscription);
-        let keys: Vec<_> = jobs.iter().map(|job| places::told(&subscription.id, &job.id)).collect();
-        let told = self.store.get(&subscriber.at, now, &keys);
-        let documents = self.documents(&subscription.resource, &jobs, now);
-        let (told, documents) = tokio::try_join!(told, documents)?;
-        let delivery = |((job, told), document): ((LeasedJob, Option<Record>), _)| {
-            Ok(Delivery { job, told: told.as_ref().map(told_of).transpose()?, document })
-        };
-        jobs.into_iter().zip(told).zip(documents).map(delivery).collect()
-    }
-
-    /// The documents of the jobs, in their order, read partition by partition.
-    async fn documents(
-        &self,
-        resource: &str,
-        jobs: &[LeasedJob],
-        now: Timestamp,
-    ) -> Result<Vec<Option<Document>>> {
-        let mut wanted = BTreeMap::<Partition, (Vec<usize>, Vec<Key>)>::new();
-        for (index, job) in jobs.iter().enumerate() {
-            let url = document_of(job)?;
-            let (indexes, keys) = wanted.entry(places::document_partition(&self.store, &url)).or_default();
-            indexes.push(index);
-            keys.push(places::document(resource, &url));
-        }
-        let mut documents = vec![None; jobs.len()];
-        for (at, (indexes, keys)) in wanted {
-            for (index, record) in indexes.into_iter().zip(self.store.get(&at, now, &keys).await?) {
-                documents[index] = record.map(|record| Document::decode(&record.value)).transpose()?;
+        let urls: Vec<_> = jobs.iter().map(document_of).collect();
+        let told = jobs.iter().map(|job| (subscriber.at.clone(), places::told(&subscription.id, &job.id)));
+        let documents = urls.iter().flatten().map(|url| {
+            let at = places::document_partition(&self.store, url);
+            (at, places::document(&subscription.resource, url))
+        });
+        match self.records(told.chain(documents).collect(), now).await {
+            Ok(mut told) => {
+                let mut documents = told.split_off(jobs.len()).into_iter();
+                let mut document = |url: Result<DocumentUrl>| {
+                    let record = url.map(|_| documents.next().flatten())?;
+                    record.map(|record| Document::decode(&record.value)).transpose()
+                };
+                let jobs = jobs.into_iter().zip(told).zip(urls);
+                Ok(jobs.map(|((job, told), url)| Delivery::new(job, told, document(url))).collect())
+            }
+            Err(error) => {
+                self.give_back(subscriber, &jobs).await;
+                Err(error)
             }
         }
-        Ok(documents)
+    }
+
+    /// Lets others have what was leased, rather than wait until the lease is over.
+    async fn give_back(&self, subscriber: &Subscriber, jobs: &[LeasedJob]) {
+        for jobs in jobs.chunks(MOST_GIVEN_BACK) {
+            let now = self.now();
+            let mut batch = Batch::new(subscriber.at.clone(), now);
+            for job in jobs {
+                batch.retry(&subscriber.queue, &job.id, job.token, now);
+            }
+            if let Err(error) = self.store.commit(batch).await {
+                let subscription = &subscriber.subscription.id;
+                tracing::warn!(%error, subscription, "deliveries wait until their lease is over");
+            }
+        }
+    }
+
+    /// The records at the keys, in their order, with one call a partition.
+    async fn records(&self, wanted: Vec<(Partition, Key)>, now: Timestamp) -> Result<Vec<Option<Record>>> {
+        let mut records = vec![None; wanted.len()];
+        let mut partitions = BTreeMap::<Partition, (Vec<usize>, Vec<Key>)>::new();
+        for (index, (at, key)) in wanted.into_iter().enumerate() {
+            let (indexes, keys) = partitions.entry(at).or_default();
+            indexes.push(index);
+            keys.push(key);
+        }
+        let reads = partitions.iter().map(|(at, (_, keys))| self.store.get(at, now, keys));
+        let found = try_join_all(reads).await?;
+        for ((indexes, _), found) in partitions.into_values().zip(found) {
+            for (index, record) in indexes.into_iter().zip(found) {
+                records[index] = record;
+            }
+        }
+        Ok(records)
     }
 }
 
@@ -83,13 +115,39 @@ pub(crate) enum Ended {
     /// The subscriber answered as it does when all is well.
     Succeeded,
     Failed,
-    /// The subscriber answered 410 Gone.
-    Gone,
+    /// There was something to send, and no message could be made of it; the subscriber has no part in that.
+    Unsent,
+    /// The subscriber, which was last made active at this time, answered 410 Gone.
+    Gone {
+        resumed_at: Option<Timestamp>,
+    },
     /// Its lease was lost, or its end could not be recorded: whoever leases it next does it again.
     Lost,
 }
 
 impl Delivery {
+    fn new(job: LeasedJob, told: Option<Record>, document: Result<Option<Document>>) -> Self {
+        let mut trouble = None;
+        let told = told.map(|record| {
+            told_of(&record).unwrap_or_else(|error| {
+                trouble = Some(error);
+                // What it said is lost; once the failure is recorded, the subscriber is told anew.
+                (Told::nothing(String::from_utf8_lossy(&job.payload).into_owned()), record.version)
+            })
+        });
+        let document = document.unwrap_or_else(|error| {
+            trouble = Some(error);
+            None
+        });
+        let is_asked = told.as_ref().is_some_and(|(told, _)| told.again);
+        Self { job, told, document, is_asked, trouble }
+    }
+
+    /// One that its consumer holds, to be recorded.
+    pub(crate) fn held(job: LeasedJob, told: Option<(Told, Version)>, is_asked: bool) -> Self {
+        Self { job, told, document: None, is_asked, trouble: None }
+    }
+
     /// Whether a subscriber that was told nothing, as far as we know, may have been.
     ///
     /// A lease before this one may have sent something and died before it could say so.
@@ -98,7 +156,13 @@ impl Delivery {
     }
 
     /// What is to be sent, if anything.
+    ///
+    /// # Errors
+    /// Why no message can be made of it, now and until something else is changed.
     pub(crate) fn message(&self, subscriber: &Subscriber) -> Result<Option<Message>> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.repeated());
+        }
         let told = self.told.as_ref().map(|(told, _)| told);
         let Some(action) = decide(told, self.may_have_begun(), self.document.as_ref()) else {
             return Ok(None);
@@ -134,7 +198,7 @@ impl Delivery {
         let ended = match self.message(subscriber) {
             Ok(None) => self.settle(shared, subscriber).await,
             Ok(Some(message)) => self.attempt(shared, subscriber, transport, message).await,
-            Err(error) => Err(error),
+            Err(error) => self.fail(shared, subscriber, &error).await,
         };
         ended.unwrap_or_else(|error| {
             tracing::warn!(%error, subscription = %subscriber.subscription.id, "a delivery was not recorded");
@@ -164,14 +228,39 @@ impl Delivery {
         if began >= self.job.until {
             return Ok(Ended::Lost);
         }
-        let request = message.request(subscriber, began)?;
+        let request = match message.request(subscriber, began) {
+            Ok(request) => request,
+            Err(error) => return self.fail(shared, subscriber, &error).await,
+        };
         // The rest of the lease is for recording what came of it.
         let limit = self.job.until.since(began) * 4 / 5;
         let late = Err(SendError::TimedOut { waiting_for: Waiting::Answer, limit });
         let sent = shared.settings.clock.timeout_at(began + limit, transport.send(request)).await;
-        let result = sent.unwrap_or(late);
+        let result = sent.unwrap_or(late).map_err(|error| Failure::from(&error));
         let answer = Answer { result, began, ended: shared.now() };
         self.record(shared, subscriber, &message.telling, answer).await
+    }
+
+    /// Records a try that failed before anything was sent: the policy tries again what may be put right,
+    /// and gives up what is not.
+    pub(crate) async fn fail(self, shared: &Shared, subscriber: &Subscriber, error: &Error) -> Result<Ended> {
+        let now = shared.now();
+        let answer = Answer { result: Err(Failure::no_message(error)), began: now, ended: now };
+        let telling = self.telling(subscriber);
+        tracing::warn!(%error, subscription = %subscriber.subscription.id, url = %telling.url, "there is no message to send");
+        self.record(shared, subscriber, &telling, answer).await.map(|_| Ended::Unsent)
+    }
+
+    /// What would be told, as far as that is known.
+    fn telling(&self, subscriber: &Subscriber) -> Telling {
+        let told = self.told.as_ref().map(|(told, _)| told);
+        let last = told.and_then(|told| told.last.map(|last| last.revision).or(told.begun));
+        let document = self.document.as_ref().map(|document| (document.revision, document.updated_at));
+        let (revision, updated_at) =
+            document.unwrap_or_else(|| (last.unwrap_or_else(|| Revision::from(0)), Timestamp::EPOCH));
+        let action = decide(told, self.may_have_begun(), self.document.as_ref()).unwrap_or(Action::Create);
+        let url = String::from_utf8_lossy(&self.job.payload);
+        Telling::new(subscriber, &url, revision, action, updated_at)
     }
 
     /// The attempt, what was told and the next try are one commit.
@@ -182,12 +271,11 @@ impl Delivery {
         telling: &Telling,
         answer: Answer,
     ) -> Result<Ended> {
-        let mut was_asked = self.told.as_ref().is_some_and(|(told, _)| told.again);
         loop {
             if let Some((told, _)) = &mut self.told {
-                told.again &= !was_asked;
+                told.again &= !self.is_asked;
             }
-            was_asked = false;
+            self.is_asked = false;
             let mut batch = Batch::new(subscriber.at.clone(), answer.ended);
             let ended = self.record_in(&mut batch, shared, subscriber, telling, &answer);
             let error = match shared.store.commit(batch).await {
@@ -222,7 +310,7 @@ impl Delivery {
         };
         let was_exhausted = told.is_exhausted();
         let mut tries = told.failing.map_or(0, |failing| failing.tries) + 1;
-        let mut outcome = subscriber.plan.judge(answer.status());
+        let mut outcome = subscription.delivery.judge(answer.status());
         match outcome {
             Outcome::Delivered | Outcome::Discarded => {
                 batch.ack(&subscriber.queue, id, token);
@@ -273,7 +361,9 @@ impl Delivery {
         }
         match outcome {
             Outcome::Delivered | Outcome::Discarded => Ended::Succeeded,
-            Outcome::Failed | Outcome::Exhausted if answer.status() == Some(410) => Ended::Gone,
+            Outcome::Failed | Outcome::Exhausted if answer.status() == Some(410) => {
+                Ended::Gone { resumed_at: subscription.resumed_at }
+            }
             Outcome::Failed | Outcome::Exhausted => Ended::Failed,
         }
     }
@@ -281,7 +371,7 @@ impl Delivery {
 
 /// What came back, and when.
 pub(crate) struct Answer {
-    pub(crate) result: std::result::Result<Reply, SendError>,
+    pub(crate) result: std::result::Result<Reply, Failure>,
     pub(crate) began: Timestamp,
     pub(crate) ended: Timestamp,
 }
@@ -296,14 +386,13 @@ impl Answer {
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {
-        let error = self.result.as_ref().err()?;
-        Some(Failure { kind: error.kind().to_owned(), message: error.to_string() })
+        self.result.as_ref().err().cloned()
     }
 
     pub(crate) fn text(&self) -> String {
         match &self.result {
             Ok(reply) => format!("status {}", reply.status),
-            Err(error) => error.to_string(),
+            Err(failure) => failure.message.clone(),
         }
     }
 

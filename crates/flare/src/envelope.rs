@@ -174,7 +174,8 @@ impl Data {
 pub(crate) struct Envelope<'a> {
     /// The `webhook-id`.
     pub(crate) id: &'a str,
-    pub(crate) action: Action,
+    /// What happened: an [`Action`]'s name, or that nothing did.
+    pub(crate) action: &'static str,
     pub(crate) revision: Revision,
     pub(crate) updated_at: Timestamp,
     /// The document's bytes, which are JSON; `None` where it is gone, or not to be sent.
@@ -260,7 +261,7 @@ mod tests {
         let document = document.map(|document| Bytes::from_static(document.as_bytes()));
         let envelope = Envelope {
             id: "msg_1",
-            action: if document.is_some() { Action::Update } else { Action::Delete },
+            action: if document.is_some() { "update" } else { "delete" },
             revision: Revision::from(9_007_199_254_740_993),
             updated_at: Timestamp::from_micros(1_291_970_108_008_000),
             document: document.as_ref(),
@@ -301,7 +302,7 @@ mod tests {
         let document = Bytes::from_static(b"{ \"a\":1 }\n");
         let mut envelope = Envelope {
             id: "msg_1",
-            action: Action::Create,
+            action: "create",
             revision: Revision::from(1),
             updated_at: Timestamp::EPOCH,
             document: Some(&document),
@@ -371,7 +372,7 @@ mod tests {
             let document_bytes = document.as_ref().map(|text| Bytes::from(format!(" {{\"text\": \"{text}\"}} ")));
             let envelope = Envelope {
                 id: &id,
-                action: Action::Create,
+                action: "create",
                 revision: Revision::from(revision),
                 updated_at: Timestamp::from_micros(micros),
                 document: document_bytes.as_ref(),

@@ -5,6 +5,7 @@ use evenkeel_core::layer::Retry;
 use evenkeel_core::{AnyStore, Clock, StoreExt, SystemClock, Timestamp};
 
 use crate::catalog::Catalog;
+use crate::recent::Recent;
 use crate::signing::Vault;
 
 /// Change notification on a store.
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) store: AnyStore,
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
+    pub(crate) recent: Recent,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +53,8 @@ impl Flare {
 
     fn with_settings(given: AnyStore, settings: Settings) -> Self {
         let store = given.clone().layer(Retry::default().clock(Arc::clone(&settings.clock))).any();
-        Self { shared: Arc::new(Shared { given, store, settings, catalog: Catalog::default() }) }
+        let (catalog, recent) = (Catalog::default(), Recent::default());
+        Self { shared: Arc::new(Shared { given, store, settings, catalog, recent }) }
     }
 
     /// Takes the time from this clock, and sleeps on it.
@@ -87,6 +90,7 @@ impl Flare {
 
     /// The store that everything is kept in, as it was given: what passes is not tried again.
     #[must_use]
+    #[expect(clippy::misnamed_getters, reason = "what passes is the business of who asks")]
     pub fn store(&self) -> &AnyStore {
         &self.shared.given
     }

@@ -15,6 +15,9 @@ pub struct Health {
     /// Whether there was a notice of the failures.
     #[serde(default)]
     pub(crate) is_noticed: bool,
+    /// Whether there was a notice that no message can be made.
+    #[serde(default)]
+    pub(crate) is_broken: bool,
     #[serde(default)]
     pub(crate) breaker: Breaker,
 }
@@ -75,6 +78,8 @@ pub enum NoticeKind {
     Disabled,
     /// A delivery succeeded after the failures.
     Recovered,
+    /// No message can be made of it, as where the vault lacks the key of its secret.
+    Broken,
 }
 
 impl Notice {

@@ -48,11 +48,14 @@ mod interpolate; // wildcards in URLs, headers and data
 mod message; // what is sent
 pub mod net; // sending, and where it is allowed to
 mod pace; // so many a second
+mod ping; // a test message
 mod places; // where everything is kept
 mod plan; // a subscription, read once
 mod publish; // keeping a document, and the duty to tell of it
 mod pull; // messages that are fetched
 mod pump; // the deliveries of one subscription
+mod recent; // what was published last
+mod reseal; // secrets under the newest key
 mod resource; // kinds of documents
 mod resources; // creating and deleting them
 mod retry_policy; // when what failed is tried again
@@ -77,8 +80,10 @@ pub use filter::Filter;
 pub use flare::Flare;
 pub use health::{Health, Notice, NoticeKind, Status};
 pub use inspect::{AttemptFilter, Counts, DeliveryState, Page, Waiting};
+pub use ping::Ping;
 pub use publish::{Precondition, Published};
 pub use pull::{Pulled, Receipt};
+pub use reseal::{Resealed, Unsealable};
 pub use resource::{NewResource, Resource};
 pub use retry_policy::{Progression, RetryPolicy};
 pub use revision::{Change, Revision};

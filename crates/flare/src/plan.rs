@@ -5,24 +5,24 @@ use crate::envelope::Data;
 use crate::interpolate::Text;
 use crate::net::{check_header_name, target};
 use crate::signing::{Secret, Vault};
-use crate::{Action, Captures, Content, Mode, Outcome, Resource, Revision, Subscription, Template};
+use crate::subscription::Key;
+use crate::{
+    Action, Captures, Content, DeliveryPolicy, Mode, Outcome, Resource, Revision, Subscription, Template,
+};
 
-/// The status that settles a message in pull mode.
+/// The status that stands for an acknowledgement in pull mode.
 pub(crate) const PULLED: u16 = 200;
 
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// A subscription, read once: what its messages look like, and what their answers mean.
+/// A subscription, read once: what its messages look like.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// What is sent for each action; `None` in pull mode.
     requests: Option<Requests>,
-    success: Vec<u16>,
-    discard: Vec<u16>,
     pub(crate) content: Content,
     pub(crate) data: Data,
     template: Template,
-    keys: Vec<(Secret, Option<Timestamp>)>,
 }
 
 #[derive(Debug)]
@@ -30,6 +30,7 @@ struct Requests {
     create: Request,
     update: Request,
     delete: Request,
+    keys: Vec<(Secret, Option<Timestamp>)>,
 }
 
 /// What is sent for an action.
@@ -58,6 +59,7 @@ impl Plan {
                 create: Request::new(subscription, Action::Create, template)?,
                 update: Request::new(subscription, Action::Update, template)?,
                 delete: Request::new(subscription, Action::Delete, template)?,
+                keys: open_keys(subscription, vault, now)?,
             }),
             Mode::Pull if subscription.endpoint != Default::default() => {
                 return Err(invalid(
@@ -68,22 +70,22 @@ impl Plan {
             }
             Mode::Pull => None,
         };
-        let success = match policy.mode {
+        match policy.mode {
             Mode::Push if policy.success.is_empty() => {
                 return Err(invalid("there is a status of success", "delivery.success", "[]"));
             }
             Mode::Pull if !policy.success.is_empty() || !policy.discard.is_empty() => {
                 return Err(invalid("in pull mode there are no statuses", "delivery.success", "statuses"));
             }
-            Mode::Push => policy.success.clone(),
-            Mode::Pull => vec![PULLED],
-        };
-        for (field, statuses) in [("delivery.success", &success), ("delivery.discard", &policy.discard)] {
+            Mode::Push | Mode::Pull => {}
+        }
+        let statuses = [("delivery.success", &policy.success), ("delivery.discard", &policy.discard)];
+        for (field, statuses) in statuses {
             if let Some(status) = statuses.iter().find(|status| !(100..=599).contains(*status)) {
                 return Err(invalid("a status is within 100 to 599", field, status));
             }
         }
-        if let Some(status) = policy.discard.iter().find(|status| success.contains(status)) {
+        if let Some(status) = policy.discard.iter().find(|status| policy.success.contains(status)) {
             return Err(invalid(
                 "a status is of success or to discard, not both",
                 "delivery.discard",
@@ -104,34 +106,12 @@ impl Plan {
         if !subscription.content.envelope && !subscription.data.is_empty() {
             return Err(invalid("data stands in the envelope", "data", "data without an envelope"));
         }
-        // A key that is over need not be readable: its vault key may be gone, too.
-        let keys = subscription.keys.iter().filter(|key| key.signs_at(now)).map(|key| {
-            let secret = vault.open(&key.sealed, &subscription.id)?;
-            Ok((secret.parse()?, key.until))
-        });
         Ok(Self {
             requests,
-            success,
-            discard: policy.discard.clone(),
             content: subscription.content,
             data: Data::new(&subscription.data, template)?,
             template: template.clone(),
-            keys: keys.collect::<Result<_>>()?,
         })
-    }
-
-    /// Whether its messages are sent, rather than fetched.
-    pub(crate) const fn is_pushed(&self) -> bool {
-        self.requests.is_some()
-    }
-
-    /// What an answer with this status comes to; none at all is a failure, too.
-    pub(crate) fn judge(&self, status: Option<u16>) -> Outcome {
-        match status {
-            Some(status) if self.success.contains(&status) => Outcome::Delivered,
-            Some(status) if self.discard.contains(&status) => Outcome::Discarded,
-            _ => Outcome::Failed,
-        }
     }
 
     /// What the wildcards stand for in a document's URL.
@@ -141,10 +121,15 @@ impl Plan {
         })
     }
 
+    /// Captures for a message that is about no document: every wildcard stands for `text`.
+    pub(crate) fn captures_of(&self, text: &str) -> Captures {
+        self.template.captures_of(text)
+    }
+
     /// The secrets that sign at `now`, the one in use first.
     pub(crate) fn secrets(&self, now: Timestamp) -> Vec<Secret> {
         let signs = |(_, until): &&(Secret, Option<Timestamp>)| until.is_none_or(|until| now < until);
-        self.keys.iter().filter(signs).map(|(secret, _)| secret.clone()).collect()
+        self.sent().keys.iter().filter(signs).map(|(secret, _)| secret.clone()).collect()
     }
 
     /// Method, URL and headers of a message, without those of its signature.
@@ -154,7 +139,7 @@ impl Plan {
         captures: &Captures,
         revision: Revision,
     ) -> Result<(Method, http::Uri, HeaderMap)> {
-        let requests = self.requests.as_ref().expect("only a subscription that is sent to has requests");
+        let requests = self.sent();
         let request = match action {
             Action::Create => &requests.create,
             Action::Update => &requests.update,
@@ -168,6 +153,34 @@ impl Plan {
         }
         Ok((request.method.clone(), target(&request.url.render(captures, revision))?, headers))
     }
+
+    fn sent(&self) -> &Requests {
+        self.requests.as_ref().expect("only a subscription that is sent to has requests")
+    }
+}
+
+impl DeliveryPolicy {
+    /// What an answer with this status comes to; none at all is a failure, too.
+    pub(crate) fn judge(&self, status: Option<u16>) -> Outcome {
+        match status {
+            Some(PULLED) if self.mode == Mode::Pull => Outcome::Delivered,
+            Some(status) if self.success.contains(&status) => Outcome::Delivered,
+            Some(status) if self.discard.contains(&status) => Outcome::Discarded,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// The secrets that sign, and until when. One that is over need not be readable: its vault key may be
+/// gone, too.
+fn open_keys(
+    subscription: &Subscription,
+    vault: &Vault,
+    now: Timestamp,
+) -> Result<Vec<(Secret, Option<Timestamp>)>> {
+    let signing = subscription.keys.iter().filter(|key| key.signs_at(now));
+    let open = |key: &Key| Ok((vault.open(&key.sealed, &subscription.id)?.parse()?, key.until));
+    signing.map(open).collect()
 }
 
 impl Request {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evenkeel_core::{Batch, Error, ErrorKind, Expect, Result, Store, StoreExt, Version};
+use evenkeel_core::{Batch, Error, ErrorKind, Expect, Found, Record, Result, Store, StoreExt, Version};
 
 use crate::catalog::{Entry, Snapshot};
 use crate::flare::Shared;
@@ -93,14 +93,23 @@ impl Flare {
     ) -> Result<Published> {
         let shared = &*self.shared;
         let mut snapshot = shared.catalog().await?;
+        // Where nothing is to be checked the commit looks by itself.
+        let mut guess = (*precondition == Precondition::None).then(|| shared.guess(url));
+        let mut found = None;
         for _ in 0..MOST_LOOKS {
             let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
                 return Err(no_resource(url));
             };
             let revision = entry.resource.change.revision_of(&content)?;
-            let (found, version) = shared.document(&entry, url).await?;
-            precondition.check(url, found.as_ref())?;
-            if let Some(document) = found.as_ref().filter(|document| document.revision >= revision) {
+            let is_newer =
+                |standing: &Standing| standing.document().is_none_or(|document| document.revision < revision);
+            let standing = match (found.take(), guess.take().filter(is_newer)) {
+                (Some(found), _) => found,
+                (None, Some(guess)) => guess,
+                (None, None) => shared.standing(&entry, url).await?,
+            };
+            precondition.check(url, standing.document())?;
+            if let Some(document) = standing.document().filter(|_| !is_newer(&standing)) {
                 return Ok(Published::Stale(document.clone()));
             }
             let document = Document {
@@ -109,12 +118,13 @@ impl Flare {
                 updated_at: shared.now(),
                 content: Some(content.clone()),
             };
-            let published = match found {
+            let published = match standing.document() {
                 Some(found) if !found.is_deleted() => Published::Updated(document),
                 _ => Published::Created(document),
             };
-            match shared.store_document(&entry, published.document(), version).await? {
+            match shared.store_document(&entry, published.document(), standing.version()).await? {
                 Commit::Done => return Ok(published),
+                Commit::Found(standing) => found = Some(standing),
                 Commit::LookAgain => snapshot = shared.catalog_now().await?,
             }
         }
@@ -134,16 +144,22 @@ impl Flare {
     ) -> Result<Option<Document>> {
         let shared = &*self.shared;
         let mut snapshot = shared.catalog().await?;
+        let mut found = None;
         for _ in 0..MOST_LOOKS {
             let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
                 return Err(no_resource(url));
             };
-            let (found, version) = shared.document(&entry, url).await?;
-            precondition.check(url, found.as_ref())?;
-            let Some(live) = found.filter(|document| !document.is_deleted()) else { return Ok(None) };
-            let document = Document { updated_at: shared.now(), content: None, ..live };
-            match shared.store_document(&entry, &document, version).await? {
+            let standing = match found.take() {
+                Some(found) => found,
+                None => shared.standing(&entry, url).await?,
+            };
+            precondition.check(url, standing.document())?;
+            let live = standing.document().filter(|document| !document.is_deleted());
+            let Some(live) = live else { return Ok(None) };
+            let document = Document { updated_at: shared.now(), content: None, ..live.clone() };
+            match shared.store_document(&entry, &document, standing.version()).await? {
                 Commit::Done => return Ok(Some(document)),
+                Commit::Found(standing) => found = Some(standing),
                 Commit::LookAgain => snapshot = shared.catalog_now().await?,
             }
         }
@@ -157,8 +173,8 @@ impl Flare {
     pub async fn document(&self, url: &DocumentUrl) -> Result<Option<Document>> {
         let mut snapshot = self.shared.catalog().await?;
         let entry = self.shared.entry_of(&mut snapshot, url).await?.ok_or_else(|| no_resource(url))?;
-        let (found, _) = self.shared.document(&entry, url).await?;
-        Ok(found.filter(|document| !document.is_deleted()))
+        let Standing(found) = self.shared.standing(&entry, url).await?;
+        Ok(found.map(|(document, _)| document).filter(|document| !document.is_deleted()))
     }
 
     /// Lets a publication join a commit: the document is published after `batch` is committed, and
@@ -179,10 +195,30 @@ impl Flare {
     }
 }
 
+/// A document, or what is left of it, with the version of its record; `None` where there is none.
+struct Standing(Option<(Document, Version)>);
+
+impl Standing {
+    fn of(record: Option<Record>) -> Result<Self> {
+        let document = |record: Record| Ok((Document::decode(&record.value)?, record.version));
+        record.map(document).transpose().map(Self)
+    }
+
+    fn document(&self) -> Option<&Document> {
+        self.0.as_ref().map(|(document, _)| document)
+    }
+
+    fn version(&self) -> Option<Version> {
+        self.0.as_ref().map(|(_, version)| *version)
+    }
+}
+
 /// What became of a publication's commit.
-pub(crate) enum Commit {
+enum Commit {
     Done,
-    /// Something that it was decided on has changed.
+    /// The document is another than was expected.
+    Found(Standing),
+    /// Who is to be told of it has changed.
     LookAgain,
 }
 
@@ -196,17 +232,15 @@ impl Shared {
         Ok(snapshot.resource_of(url).cloned())
     }
 
-    /// The document, or what is left of it, with the version of its record.
-    async fn document(
-        &self,
-        entry: &Entry,
-        url: &DocumentUrl,
-    ) -> Result<(Option<Document>, Option<Version>)> {
+    async fn standing(&self, entry: &Entry, url: &DocumentUrl) -> Result<Standing> {
         let at = places::document_partition(&self.store, url);
         let key = places::document(&entry.resource.id, url);
-        let record = self.store.get_one(&at, self.now(), &key).await?;
-        let document = record.as_ref().map(|record| Document::decode(&record.value)).transpose()?;
-        Ok((document, record.map(|record| record.version)))
+        Standing::of(self.store.get_one(&at, self.now(), &key).await?)
+    }
+
+    /// What this process believes the document to be; what it never published, it takes for new.
+    fn guess(&self, url: &DocumentUrl) -> Standing {
+        Standing(self.recent.get(url))
     }
 
     /// Keeps the document, and the duty to tell its subscribers, in one commit.
@@ -222,14 +256,20 @@ impl Shared {
         let expect = expected.map_or(Expect::Absent, Expect::Version);
         let key = places::document(&entry.resource.id, url);
         match &document.content {
-            Some(_) => batch.put(key, document.encode(), expect),
-            None => batch.put_until(key, document.encode(), expect, now + self.settings.tombstones),
+            Some(_) => batch.put(key.clone(), document.encode(), expect),
+            None => batch.put_until(key.clone(), document.encode(), expect, now + self.settings.tombstones),
         };
         self.tell_in(&mut batch, entry, url);
-        match self.store.commit(batch).await {
-            Ok(_) => Ok(Commit::Done),
-            Err(error) if matches!(error.kind(), ErrorKind::Conflict) => Ok(Commit::LookAgain),
-            Err(error) => Err(error),
+        let error = match self.store.commit(batch).await {
+            Ok(committed) => {
+                self.recent.put(document, committed.version);
+                return Ok(Commit::Done);
+            }
+            Err(error) => error,
+        };
+        match error.into_conflict()?.found {
+            Found::Record { key: found, record } if found == key => Standing::of(record).map(Commit::Found),
+            _ => Ok(Commit::LookAgain),
         }
     }
 
@@ -261,4 +301,39 @@ fn no_resource(url: &DocumentUrl) -> Error {
 
 fn contended(url: &DocumentUrl) -> Error {
     Error::new(ErrorKind::Unavailable, "the document changed each time it was looked at").with("url", url)
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::MemoryStore;
+
+    use super::*;
+    use crate::{Change, NewResource, Template};
+
+    #[tokio::test]
+    async fn what_another_process_published_meanwhile_is_seen() {
+        let store = MemoryStore::new();
+        let (one, other) = (Flare::new(store.clone()), Flare::new(store));
+        let endpoint = Template::parse("https://api.example.com/orders/{order}").unwrap();
+        let change = Change::new("v", "").unwrap();
+        one.create_resource(NewResource { endpoint, change }).await.unwrap();
+        let url = DocumentUrl::parse("https://api.example.com/orders/17").unwrap();
+        let publish = async |by: &Flare, revision: i64| {
+            let content = Bytes::from(format!(r#"{{"v": {revision}}}"#));
+            by.publish(&url, content, &Precondition::None).await.unwrap()
+        };
+        let revision_of = |published: &Published| published.document().revision;
+
+        assert!(matches!(publish(&one, 1).await, Published::Created(_)));
+        assert!(matches!(publish(&other, 2).await, Published::Updated(_)));
+        assert!(matches!(publish(&one, 3).await, Published::Updated(_)));
+        let stale = publish(&other, 2).await;
+        assert!(matches!(&stale, Published::Stale(_)) && revision_of(&stale) == Revision::from(3));
+        assert_eq!(stale.document().content.as_deref(), Some(br#"{"v": 3}"#.as_slice()));
+
+        other.delete_document(&url, &Precondition::None).await.unwrap();
+        assert!(matches!(publish(&one, 3).await, Published::Stale(_)), "its revision is remembered");
+        assert!(matches!(publish(&one, 4).await, Published::Created(_)));
+        assert!(matches!(publish(&other, 5).await, Published::Updated(_)));
+    }
 }

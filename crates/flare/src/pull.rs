@@ -3,7 +3,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use evenkeel_core::{Batch, Error, ErrorKind, Lease, LeasedJob, Result, Store, Timestamp, Token};
+use evenkeel_core::{Batch, Error, ErrorKind, Lease, LeasedJob, Result, Store, Timestamp, Token, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Answer, Delivery, told_of};
@@ -50,6 +50,9 @@ pub struct Receipt {
     action: Action,
     message: String,
     attempt: u32,
+    /// The version of what was told when the message was given: a replay that is asked for later is
+    /// another message.
+    told: Option<Version>,
 }
 
 impl std::fmt::Display for Receipt {
@@ -97,13 +100,14 @@ impl Flare {
             .with("value", format_args!("{hold_for:?}")));
         }
         let subscriber = shared.subscriber_of(subscription).await?;
-        if subscriber.plan.is_pushed() {
+        if subscriber.is_pushed() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "the subscription is sent its messages, not in pull mode",
             )
             .with("subscription", subscription));
         }
+        subscriber.plan()?;
         if subscriber.subscription.status != Status::Active {
             return Ok(Vec::new());
         }
@@ -117,7 +121,7 @@ impl Flare {
                     continue;
                 }
                 Ok(None) => delivery.settle(shared, &subscriber).await.err(),
-                Err(error) => Some(error),
+                Err(error) => delivery.fail(shared, &subscriber, &error).await.err(),
             };
             if let Some(error) = left_out {
                 // The others are held already, and must reach the consumer.
@@ -137,10 +141,13 @@ impl Flare {
         let subscriber = shared.subscriber_of(subscription).await?;
         let key = [places::told(subscription, &receipt.job)];
         let told = shared.store.get(&subscriber.at, shared.now(), &key).await?.into_iter().next().flatten();
-        let Receipt { job: id, token, url, revision, action, message, attempt } = receipt.clone();
+        let told = told.as_ref().map(told_of).transpose()?;
+        let Receipt { job: id, token, url, revision, action, message, attempt, told: version } =
+            receipt.clone();
+        let is_asked = told.as_ref().is_some_and(|(told, found)| told.again && Some(*found) == version);
         let now = shared.now();
         let job = LeasedJob { id, payload: url.clone().into(), due: now, attempt, token, until: now };
-        let delivery = Delivery { job, told: told.as_ref().map(told_of).transpose()?, document: None };
+        let delivery = Delivery::held(job, told, is_asked);
         let reply = Reply { status: PULLED, retry_after: None, body: Bytes::new(), took: Duration::ZERO };
         let answer = Answer { result: Ok(reply), began: now, ended: now };
         let told = Telling { id: message, url, revision, action };
@@ -173,6 +180,7 @@ impl Pulled {
             action,
             message: id.clone(),
             attempt: *attempt,
+            told: delivery.told.as_ref().map(|(_, version)| *version),
         };
         Self { id, url, revision, action, body, attempt: *attempt, until: *until, receipt }
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::{
-    Batch, ErrorKind, Expect, Lease, LeasedJob, Partition, Result, Store, Timestamp, Version,
+    Batch, Error, ErrorKind, Expect, Lease, LeasedJob, Partition, Result, Store, Timestamp, Version,
 };
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
@@ -21,6 +21,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long everything must have failed for what waits to be tried at once when something succeeds: a
 /// subscriber that refuses some and takes others is not back, it never was away.
 const OUTAGE: Duration = Duration::from_secs(300);
+
+/// For how long a pump whose subscription has no plan stays, so that it is not begun with every
+/// publication; then another process, which may be able to make one, has its chance.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Makes the deliveries of one subscription, as long as there are any.
 ///
@@ -43,6 +47,7 @@ pub(crate) struct Pump {
     hungry: bool,
     next_due: Option<Timestamp>,
     idle_since: Timestamp,
+    stuck_since: Option<Timestamp>,
 }
 
 /// Why a pump ends.
@@ -51,6 +56,8 @@ enum End {
     Idle,
     /// The subscription is not to be delivered to.
     Inactive,
+    /// No message can be made here.
+    Stuck,
     /// The worker closes.
     Closing,
     /// Somebody else has the pump.
@@ -97,6 +104,7 @@ impl Pump {
             hungry: true,
             next_due: None,
             idle_since: shared.now(),
+            stuck_since: None,
         };
         pump.work(wake).await
     }
@@ -151,6 +159,10 @@ impl Pump {
             }
             None => return Ok(Some(End::Inactive)),
         }
+        if let Err(error) = Arc::clone(&self.subscriber).plan() {
+            return self.is_stuck(&error, now).await;
+        }
+        self.stuck_since = None;
         if self.next_due.is_some_and(|next_due| next_due <= now) {
             self.hungry = true;
         }
@@ -162,6 +174,20 @@ impl Pump {
         }
         let is_idle = self.under_way.is_empty() && !self.hungry;
         Ok((is_idle && now >= self.idle_since + LINGER).then_some(End::Idle))
+    }
+
+    /// Waits for a plan; what waits for the subscriber stays.
+    async fn is_stuck(&mut self, error: &Error, now: Timestamp) -> Result<Option<End>> {
+        if self.stuck_since.is_none() {
+            tracing::warn!(%error, "a subscription cannot be delivered to");
+            if !self.health.is_broken {
+                (self.health.is_broken, self.health.is_noticed) = (true, true);
+                self.keep_health(Some((NoticeKind::Broken, &error.to_string()))).await?;
+            }
+        }
+        self.hungry = true;
+        let since = *self.stuck_since.get_or_insert(now);
+        Ok((now >= since + STUCK).then_some(End::Stuck))
     }
 
     /// How many more deliveries may be under way.
@@ -250,7 +276,7 @@ impl Pump {
         match (end, self.next_due) {
             (End::Lost, _) => return Ok(()),
             (End::Closing, _) => batch.retry(places::PUMPS, id, token, shared.now()),
-            (End::Troubled, _) => batch.retry(places::PUMPS, id, token, shared.now() + LINGER),
+            (End::Troubled | End::Stuck, _) => batch.retry(places::PUMPS, id, token, shared.now() + LINGER),
             (End::Idle, Some(next_due)) => batch.retry(places::PUMPS, id, token, next_due),
             (End::Idle, None) | (End::Inactive, _) => batch.ack(places::PUMPS, id, token),
         };
@@ -266,7 +292,7 @@ impl Pump {
         self.idle_since = now;
         match ended {
             Ended::Settled => Ok(()),
-            Ended::Lost => {
+            Ended::Lost | Ended::Unsent => {
                 self.hungry = true;
                 Ok(())
             }
@@ -284,7 +310,10 @@ impl Pump {
                 self.hungry = true;
                 self.take_note_of_failure(now).await
             }
-            Ended::Gone => self.disable("the subscriber answered 410 Gone").await,
+            Ended::Gone { resumed_at } => {
+                self.hungry = true;
+                self.disable("the subscriber answered 410 Gone", resumed_at).await
+            }
         }
     }
 
@@ -302,7 +331,7 @@ impl Pump {
         };
         self.health.is_noticed |= notice.is_some();
         if now.since(since) >= self.node.shared().settings.disable_after {
-            return self.disable("everything failed for too long").await;
+            return self.disable("everything failed for too long", resumed_at).await;
         }
         // The breaker's count alone is not worth a commit.
         let is_worth_keeping = before.failing_since.is_none()
@@ -310,15 +339,17 @@ impl Pump {
         if is_worth_keeping { self.keep_health(notice).await } else { Ok(()) }
     }
 
-    async fn disable(&mut self, reason: &'static str) -> Result<()> {
+    /// Disables the subscription, unless it was made active again since `resumed_at`: what came of an attempt
+    /// that began before says nothing of the subscriber as it is now.
+    async fn disable(&mut self, reason: &'static str, resumed_at: Option<Timestamp>) -> Result<()> {
         let subscriber = self.node.shared().subscriber_of(&self.job.id).await?;
-        if subscriber.subscription.status != Status::Active {
+        let found = &subscriber.subscription;
+        if found.status != Status::Active || found.resumed_at != resumed_at {
             return Ok(());
         }
         self.health = Health::default();
         self.keep_health(Some((NoticeKind::Disabled, reason))).await?;
-        self.node.flare.set_status(&self.job.id, Status::Disabled).await?;
-        Ok(())
+        self.node.flare.disable_since(&self.job.id, resumed_at).await
     }
 
     async fn keep_health(&mut self, notice: Option<(NoticeKind, &str)>) -> Result<()> {

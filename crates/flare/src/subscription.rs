@@ -32,6 +32,10 @@ pub struct Subscription {
     /// When deliveries were last made active again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
+    /// Why this process can make no message of it, as where the vault lacks the key of its secret; what is
+    /// published waits.
+    #[serde(skip)]
+    pub problem: Option<String>,
     /// What signs its messages: the key in use, and those it replaced.
     pub(crate) keys: Vec<Key>,
 }

@@ -53,6 +53,7 @@ impl Flare {
                 status: Status::Active,
                 created_at: now,
                 resumed_at: None,
+                problem: None,
                 keys: vec![key],
             };
             Plan::new(&subscription, &entry.resource, &shared.settings.vault, now)?;
@@ -145,6 +146,17 @@ impl Flare {
         .await
     }
 
+    /// Disables a subscription, unless it was made active again since `resumed_at`.
+    pub(crate) async fn disable_since(&self, id: &str, resumed_at: Option<Timestamp>) -> Result<()> {
+        self.replace(id, |subscription, _| {
+            if subscription.status == Status::Active && subscription.resumed_at == resumed_at {
+                subscription.status = Status::Disabled;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Lets everything that waits fall due at once: deliveries that are to be tried later, and those
     /// that were tried for the last time.
     ///
@@ -193,7 +205,7 @@ impl Flare {
     }
 
     /// Changes the record of a subscription.
-    async fn replace(
+    pub(crate) async fn replace(
         &self,
         id: &str,
         change: impl Fn(&mut Subscription, &mut Batch) -> Result<()>,

@@ -119,8 +119,15 @@ impl Shared {
         let scan = Scan::new(places::DOCUMENTS, subscriber.subscription.resource.clone(), PAGE, self.now());
         let page = self.store.scan(from, Scan { after, ..scan }).await?;
         let mut batch = Batch::new(subscriber.at.clone(), self.now());
-        for (_, record) in &page.records {
-            let document = Document::decode(&record.value)?;
+        for (id, record) in &page.records {
+            let document = match Document::decode(&record.value) {
+                Ok(document) => document,
+                Err(error) => {
+                    // The others are to be told all the same.
+                    tracing::warn!(%error, subscription, document = id, "a document was left out of a backfill");
+                    continue;
+                }
+            };
             if !document.is_deleted() {
                 subscriber.tell_in(&mut batch, &document.url);
             }
@@ -167,9 +174,14 @@ impl Shared {
         let scan = Scan::new(places::TOLD, subscription.clone(), PAGE, self.now());
         let page = self.store.scan(&subscriber.at, Scan { after, ..scan }).await?;
         for (document, record) in &page.records {
-            let told = Told::decode(record)?;
-            if told.last.is_some_and(|last| last.at >= since) {
-                self.tell_again(subscriber, document).await?;
+            match Told::decode(record) {
+                Ok(told) if told.last.is_some_and(|last| last.at >= since) => {
+                    self.tell_again(subscriber, document).await?;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, subscription, document, "a document was left out of a replay")
+                }
             }
         }
         Ok(page.cursor.map(|cursor| Task::Replay { subscription, since, after: Some(cursor) }))

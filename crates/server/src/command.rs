@@ -36,7 +36,7 @@ enum Command {
     Doctor(Given),
     /// See all of it in a few seconds: a server, documents that change, and two consumers
     Demo(Demo),
-    /// Make tokens, secrets and vault keys
+    /// Make tokens, secrets and vault keys, and change vault keys
     Keys {
         #[command(subcommand)]
         keys: Keys,
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
             .resolve(given)
             .and_then(|settings| block_on(async { Ok(doctor::examine(&settings).await) })),
         Some(Command::Demo(demo)) => block_on(demo.play()),
-        Some(Command::Keys { keys }) => keys.make().map(print),
+        Some(Command::Keys { keys }) => keys.run(given),
         Some(Command::Openapi) => Ok(print(openapi_document())),
     };
     outcome.unwrap_or_else(|error| {
@@ -103,12 +103,12 @@ fn openapi_document() -> String {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "so that it can be handed to `map`")]
-fn print(text: String) -> ExitCode {
+pub(crate) fn print(text: String) -> ExitCode {
     println!("{text}");
     ExitCode::SUCCESS
 }
 
-fn block_on(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+pub(crate) fn block_on(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|source| {
         Error::new(ErrorKind::Unexpected, "the runtime does not start").with_source(source)
     })?;

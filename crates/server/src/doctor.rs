@@ -2,6 +2,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use evenkeel::core::{AnyStore, Clock, Durability, Key, Result, Store, StoreExt, SystemClock};
+use evenkeel::flare::Flare;
 
 use crate::command::with_causes;
 use crate::settings::Settings;
@@ -12,7 +13,12 @@ use crate::settings::Settings;
 pub(crate) async fn examine(settings: &Settings) -> ExitCode {
     let mut report = Report::default();
     match evenkeel::open(&settings.store).await {
-        Ok(store) => look_at(&store, settings, &mut report).await,
+        Ok(store) => {
+            look_at(&store, settings, &mut report).await;
+            if let Err(error) = look_at_subscriptions(store, settings, &mut report).await {
+                report.bad("subscriptions", with_causes(&error));
+            }
+        }
         // A clock that is too far off is found here too: no store opens with it.
         Err(error) => {
             report.bad("store", format_args!("{}: {}", settings.shown_store(), with_causes(&error)))
@@ -57,6 +63,25 @@ async fn look_at(store: &AnyStore, settings: &Settings, report: &mut Report) {
     }
 }
 
+/// Names the subscriptions of which no message can be made.
+async fn look_at_subscriptions(store: AnyStore, settings: &Settings, report: &mut Report) -> Result<()> {
+    let flare = Flare::new(store).vault(settings.vault()?);
+    let (mut count, mut broken) = (0, 0);
+    for resource in flare.resources().await? {
+        for subscription in flare.subscriptions(&resource.id).await? {
+            count += 1;
+            if let Some(problem) = subscription.problem {
+                broken += 1;
+                report.bad("subscription", problem);
+            }
+        }
+    }
+    if broken == 0 {
+        report.good("subscriptions", format_args!("{count}, of each of which messages can be made"));
+    }
+    Ok(())
+}
+
 /// How long a read of something that is not there takes, in milliseconds.
 async fn round_trip(store: &AnyStore) -> Result<f64> {
     let begun = SystemClock.now();
@@ -88,6 +113,6 @@ impl Report {
     }
 
     fn add(&mut self, verdict: &str, what: &str, finding: impl Display) {
-        self.lines.push(format!("{verdict:<5} {what:<11} {finding}"));
+        self.lines.push(format!("{verdict:<5} {what:<13} {finding}"));
     }
 }

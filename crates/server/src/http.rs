@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use evenkeel::axum::access::{Scope, Scopes};
-use evenkeel::axum::{IdempotencyLayer, Problem, flare, openapi, operations};
+use evenkeel::axum::{IdempotencyLayer, Problem, choreograph, flare, openapi, operations};
+use evenkeel::choreograph::Choreographer;
 use evenkeel::core::{AnyStore, Clock};
 use evenkeel::flare::Flare;
+use evenkeel::flare::net::Sender;
 use evenkeel::idempotency::Idempotency;
 use http::header::CONTENT_TYPE;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,17 +24,28 @@ use crate::settings::Settings;
 pub(crate) fn app(
     settings: &Settings,
     flare: Flare,
+    sender: Sender,
     idempotency: Idempotency<AnyStore>,
     metrics: PrometheusHandle,
     clock: Arc<dyn Clock>,
 ) -> Router {
     let store = flare.store().clone();
     let once = IdempotencyLayer::new(idempotency.clone(), access::scope_of_keys);
-    let api =
-        flare::Api::new(flare).idempotency(once).body_limit(settings.body_limit).clock(Arc::clone(&clock));
+    // Definitions are code of other programs, whose runs in this store are looked at and steered here.
+    let choreographer = Choreographer::new(store.clone()).clock(Arc::clone(&clock));
+    let runs = choreograph::Api::new(&choreographer)
+        .idempotency(once.clone())
+        .body_limit(settings.body_limit)
+        .clock(Arc::clone(&clock));
+    let api = flare::Api::new(flare)
+        .transport(sender)
+        .idempotency(once)
+        .body_limit(settings.body_limit)
+        .clock(Arc::clone(&clock));
     let tokens: Arc<[_]> = settings.tokens.clone().into();
     let limit = Limit { time: settings.request_timeout, clock: Arc::clone(&clock) };
     api.router()
+        .merge(runs.router())
         .merge(operations::Operations::new(store, idempotency).clock(Arc::clone(&clock)).router())
         .merge(openapi::router())
         .route("/metrics", get(show_metrics).with_state(metrics))

@@ -37,7 +37,8 @@ impl Server {
         let idempotency = Idempotency::new(store);
 
         let policy = AddressPolicy { allow: settings.allow_target.clone() };
-        let worker = flare.worker(Sender::builder().policy(policy).build()?);
+        let sender = Sender::builder().policy(policy).build()?;
+        let worker = flare.worker(sender.clone());
         let worker = worker.concurrency(settings.concurrency).lease(settings.lease.0);
 
         let unheard = |source| {
@@ -48,7 +49,8 @@ impl Server {
         };
         let listener = TcpListener::bind(settings.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
-        let app = http::app(&settings, flare, idempotency.clone(), metrics.clone(), Arc::clone(&clock));
+        let app =
+            http::app(&settings, flare, sender, idempotency.clone(), metrics.clone(), Arc::clone(&clock));
         Ok(Self { settings, clock, listener, address, app, worker, idempotency, metrics })
     }
 

@@ -16,8 +16,8 @@ const SEALED: &str = "enc1:";
 ///
 /// # Behavior
 /// - Without keys, texts are stored as they are.
-/// - The first key seals; all of them open. To rotate, put the new key in front, seal again what is
-///   not [`current`](Self::is_current), and take the old key away.
+/// - The first key seals; all of them open. To rotate, put the new key in front,
+///   [seal what is stored again](crate::Flare::reseal), and take the old key away.
 /// - A text that is not sealed opens as itself, so that a key can be added later.
 #[derive(Debug, Default)]
 pub struct Vault {
@@ -97,6 +97,19 @@ impl Vault {
     pub fn is_current(&self, stored: &str) -> bool {
         let sealed_by = stored.strip_prefix(SEALED).and_then(|sealed| sealed.split(':').next());
         sealed_by == self.keys.first().map(|key| key.id.as_str())
+    }
+
+    /// What to store instead of the text that was stored for `owner`: sealed by the first key, or as it
+    /// is where the vault has none.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn reseal(&self, stored: &str, owner: &str) -> Result<String> {
+        if self.is_current(stored) {
+            Ok(stored.to_owned())
+        } else {
+            self.seal(&self.open(stored, owner)?, owner)
+        }
     }
 
     fn key(&self, id: &str) -> Option<&VaultKey> {
@@ -230,6 +243,23 @@ mod tests {
 
         let after = Vault::new([new]).unwrap();
         assert_eq!(after.open(&sealed, "sub-1").unwrap(), TEXT);
+    }
+
+    #[test]
+    fn what_is_sealed_again_is_current_and_the_same() {
+        let old = key("k1");
+        let sealed = Vault::new([again(&old)]).unwrap().seal(TEXT, "sub-1").unwrap();
+        for (vault, stored) in [
+            (Vault::new([key("k2"), again(&old)]).unwrap(), sealed.as_str()),
+            (Vault::new([key("k2")]).unwrap(), TEXT),
+        ] {
+            let resealed = vault.reseal(stored, "sub-1").unwrap();
+            assert!(vault.is_current(&resealed));
+            assert_eq!(vault.open(&resealed, "sub-1").unwrap(), TEXT);
+            assert_eq!(vault.reseal(&resealed, "sub-1").unwrap(), resealed, "a second time changes nothing");
+        }
+        let lost = Vault::new([key("k2")]).unwrap().reseal(&sealed, "sub-1").unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Config);
     }
 
     #[test]

@@ -127,6 +127,11 @@ impl Template {
         Some(captures)
     }
 
+    /// Captures in which every wildcard stands for `text`.
+    pub(crate) fn captures_of(&self, text: &str) -> Captures {
+        Captures(self.wildcards().map(|name| (name.to_owned(), text.to_owned())).collect())
+    }
+
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }

@@ -2,7 +2,9 @@
 
 #[path = "../common/mod.rs"]
 mod common; // the program and its callers
+mod runs; // runs of other programs
 mod serving; // a server's life
 mod settings; // what can be set, and where
 mod tokens; // who may do what
+mod vault; // what secrets are kept under
 mod walk; // the README's, and the demonstration

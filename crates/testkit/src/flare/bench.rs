@@ -12,9 +12,9 @@ use evenkeel_flare::{
     Subscription, Template,
 };
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::chaos::{Chaos, ChaosStore};
+use crate::harness::Running;
 
 /// A store in a clean namespace, a time that stands still, and a subscriber that remembers.
 #[derive(Clone, Debug)]
@@ -23,15 +23,6 @@ pub(crate) struct Bench<S> {
     pub(crate) store: ChaosStore<S>,
     pub(crate) clock: ManualClock,
     pub(crate) sink: Sink,
-}
-
-/// A worker that runs until it is dropped, as if its process were killed.
-pub(crate) struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl<S: Transactional + Clone> Bench<S> {
@@ -59,16 +50,7 @@ impl<S: Transactional + Clone> Bench<S> {
 
     /// Lets everything that can happen at this instant happen.
     pub(crate) async fn settle(&self) {
-        let mut calm = 0;
-        while calm < 64 {
-            tokio::task::yield_now().await;
-            calm += 1;
-            if self.store.under_way() > 0 {
-                calm = 0;
-                // For a disk or a server; a sleep of the runtime is never shorter than a millisecond.
-                std::thread::sleep(Duration::from_micros(20));
-            }
-        }
+        self.store.settle(64).await;
     }
 
     /// Lets time pass until `condition` holds. A case that waits in vain hangs, and fails for that.
@@ -100,7 +82,7 @@ impl<S: Transactional + Clone> Bench<S> {
 /// A worker that sends through `transport`.
 pub(crate) fn worker_through(flare: &Flare, transport: impl Transport) -> Running {
     let worker = flare.worker(transport).concurrency(8);
-    Running(tokio::spawn(worker.run(std::future::pending())))
+    Running::spawn(worker.run(std::future::pending()))
 }
 
 /// A message as a subscriber gets it.
@@ -196,13 +178,18 @@ impl Transport for Sink {
 pub(crate) struct Slow {
     clock: Arc<dyn Clock>,
     takes: Duration,
+    status: u16,
     /// Those under way, the most at once, and those answered.
     counts: Arc<Mutex<(usize, usize, usize)>>,
 }
 
 impl Slow {
     pub(crate) fn new(clock: Arc<dyn Clock>, takes: Duration) -> Self {
-        Self { clock, takes, counts: Arc::default() }
+        Self::answering(200, clock, takes)
+    }
+
+    pub(crate) fn answering(status: u16, clock: Arc<dyn Clock>, takes: Duration) -> Self {
+        Self { clock, takes, status, counts: Arc::default() }
     }
 
     pub(crate) fn most_at_once(&self) -> usize {
@@ -226,7 +213,7 @@ impl Transport for Slow {
         let (under_way, _, answered) = &mut *self.counts.lock().unwrap();
         *under_way -= 1;
         *answered += 1;
-        Ok(reply(200))
+        Ok(reply(self.status))
     }
 }
 

@@ -6,7 +6,7 @@ use evenkeel_flare::net::SendError;
 use evenkeel_flare::{AttemptFilter, DeliveryState, NoticeKind, Outcome, Status};
 use serde_json::json;
 
-use super::bench::{Bench, Orders, at, order, reply, subscription};
+use super::bench::{Bench, Orders, Slow, at, order, reply, subscription};
 
 super::cases![
     a_failure_is_tried_again_with_the_same_id,
@@ -18,6 +18,7 @@ super::cases![
     a_newer_revision_of_an_exhausted_document_is_tried_anew,
     a_subscriber_may_ask_for_a_longer_wait,
     a_subscriber_that_is_gone_is_disabled,
+    a_late_answer_does_not_disable_what_was_resumed_since,
     a_subscriber_that_fails_for_days_is_disabled,
     a_subscriber_that_fails_is_left_alone_for_a_while,
     a_subscriber_that_is_back_is_told_of_everything_at_once,
@@ -192,6 +193,26 @@ async fn a_subscriber_that_is_gone_is_disabled<S: Transactional + Clone>(bench: 
     bench.sink.answer(200);
     flare.set_status(&shop.id, Status::Active).await.unwrap();
     bench.until_received(3).await;
+}
+
+async fn a_late_answer_does_not_disable_what_was_resumed_since<S: Transactional + Clone>(bench: Bench<S>) {
+    let flare = bench.process();
+    let shop = flare.subscribe_at("shop").await;
+    let sink = Slow::answering(410, bench.clock.shared(), Duration::from_secs(10));
+    let _worker = super::bench::worker_through(&flare, sink.clone());
+    flare.publish_order("17", 1).await;
+    bench.until(async || sink.most_at_once() == 1).await;
+    flare.set_status(&shop.id, Status::Paused).await.unwrap();
+    bench.pass(Duration::from_secs(1)).await;
+    flare.set_status(&shop.id, Status::Active).await.unwrap();
+    bench.until(async || sink.answered() == 1).await;
+    bench.settle().await;
+    assert_eq!(flare.subscription(&shop.id).await.unwrap().status, Status::Active);
+    assert_eq!(flare.notices(None, 10).await.unwrap().items, []);
+    // The next one began after it was resumed, and counts.
+    let status = async || flare.subscription(&shop.id).await.unwrap().status;
+    bench.until(async || status().await == Status::Disabled).await;
+    assert_eq!(sink.answered(), 2);
 }
 
 async fn a_subscriber_that_fails_for_days_is_disabled<S: Transactional + Clone>(bench: Bench<S>) {

@@ -5,20 +5,23 @@
 mod backlog;
 mod bench;
 mod chaos;
+mod damage;
 mod deciding;
 mod definitions;
 mod failing;
 mod operating;
+mod pinging;
 mod pulling;
 mod telling;
+mod unreadable;
 
-use evenkeel_core::{Result, Transactional};
+use evenkeel_core::Transactional;
 use futures_util::future::LocalBoxFuture;
 
 use self::bench::Bench;
 use crate::Suite;
 use crate::fixture::Fixture;
-use crate::harness::{Member, open};
+use crate::harness::{Member, on_one_thread, open};
 
 /// Makes the `main` of a test target with `harness = false`: every promise of `evenkeel-flare` on
 /// the store of each fixture, with one partition and with four.
@@ -59,18 +62,6 @@ impl Suite {
     }
 }
 
-/// Runs a story on one thread, so that "everything that can happen has happened" is known, and that a
-/// seed is one story wherever the store allows it.
-async fn on_one_thread<Story: Future<Output = Result<()>>>(
-    story: impl FnOnce() -> Story + Send + 'static,
-) -> Result<()> {
-    let thread = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a thread may have a runtime").block_on(story())
-    });
-    thread.await.expect("a story that panics fails its case")
-}
-
 /// A promise of flare.
 struct Case<S> {
     name: &'static str,
@@ -91,6 +82,8 @@ fn groups<S: Transactional + Clone>() -> Vec<Group<S>> {
         Group { name: "deciding", cases: deciding::cases() },
         Group { name: "failing", cases: failing::cases() },
         Group { name: "operating", cases: operating::cases() },
+        Group { name: "pinging", cases: pinging::cases() },
+        Group { name: "damage", cases: damage::cases() },
         Group { name: "pulling", cases: pulling::cases() },
         Group { name: "backlog", cases: backlog::cases() },
     ]

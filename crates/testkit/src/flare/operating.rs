@@ -5,7 +5,7 @@ use evenkeel_flare::Status;
 use evenkeel_flare::signing::{Vault, VaultKey, verify};
 use serde_json::json;
 
-use super::bench::{Bench, Orders, at, kind, order, reply, subscription};
+use super::bench::{Bench, Orders, at, order, reply, subscription};
 
 super::cases![
     nothing_is_sent_while_a_subscription_is_paused,
@@ -14,6 +14,7 @@ super::cases![
     a_replay_of_what_was_told_since_is_of_that_only,
     a_rotated_secret_signs_beside_the_old_one_for_a_while,
     secrets_are_kept_sealed,
+    secrets_are_sealed_again_under_the_newest_key,
     a_subscription_gets_no_more_at_once_than_it_takes,
     a_subscription_gets_no_more_a_second_than_it_takes,
     a_publication_can_join_a_commit,
@@ -138,7 +139,7 @@ async fn secrets_are_kept_sealed<S: Transactional + Clone>(bench: Bench<S>) {
     };
     let flare = bench.process().vault(vault());
     let orders = flare.orders().await;
-    let (_, secret) = flare.subscribe(&orders.id, subscription(at("shop"))).await.unwrap();
+    let (shop, secret) = flare.subscribe(&orders.id, subscription(at("shop"))).await.unwrap();
     for at in evenkeel_core::StoreExt::partitions(&bench.store) {
         let scan = evenkeel_core::Scan::new("flare.subscription", orders.id.clone(), 10, bench.now());
         for (_, record) in bench.store.scan(&at, scan).await.unwrap().records {
@@ -151,7 +152,41 @@ async fn secrets_are_kept_sealed<S: Transactional + Clone>(bench: Bench<S>) {
     let message = &bench.until_received(1).await[0].0;
     verify(&message.headers, &message.body, &[secret.verifying_key()], bench.now()).unwrap();
     // Without the key the secret cannot be read, and it is said which is missing.
-    assert_eq!(kind(bench.process().resources().await), ErrorKind::Config);
+    let problem = bench.process().subscription(&shop.id).await.unwrap().problem.unwrap();
+    assert!(problem.contains("key: k1"), "{problem}");
+}
+
+async fn secrets_are_sealed_again_under_the_newest_key<S: Transactional + Clone>(bench: Bench<S>) {
+    let key =
+        |id: &str| format!("{id}:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").parse::<VaultKey>().unwrap();
+    let with = |ids: &[&str]| bench.process().vault(Vault::new(ids.iter().map(|id| key(id))).unwrap());
+    let orders = bench.process().orders().await;
+    let mut secrets = Vec::new();
+    for (host, ids) in [("bare", &[] as &[&str]), ("old", &["k1"]), ("new", &["k2"]), ("lost", &["k0"])] {
+        let (subscription, secret) = with(ids).subscribe(&orders.id, subscription(at(host))).await.unwrap();
+        secrets.push((host, subscription.id, secret));
+    }
+    let replaced = &secrets[1];
+    with(&["k1"]).rotate_secret(&replaced.1, None, Duration::from_secs(3600)).await.unwrap();
+
+    let report = with(&["k2", "k1"]).reseal().await.unwrap();
+    assert_eq!((report.resealed, report.current, report.left.len()), (2, 1, 1));
+    assert_eq!(report.left[0].subscription, secrets[3].1);
+    assert_eq!(report.left[0].error.kind(), ErrorKind::Config);
+    assert!(report.left[0].error.to_string().contains("key: k0"), "{}", report.left[0].error);
+    let again = with(&["k2", "k1"]).reseal().await.unwrap();
+    assert_eq!((again.resealed, again.current, again.left.len()), (0, 3, 1), "a second time changes nothing");
+
+    // The old key is taken away; every secret that could be read is as it was, also the replaced one.
+    let flare = with(&["k2"]);
+    let _worker = bench.worker_of(&flare);
+    flare.publish_order("17", 1).await;
+    for message in bench.until_received(3).await {
+        let host = message.0.uri.host().unwrap().to_owned();
+        let (.., secret) = secrets.iter().find(|(known, ..)| *known == host).unwrap();
+        let (headers, body) = (&message.0.headers, &message.0.body);
+        verify(headers, body, &[secret.verifying_key()], bench.now()).unwrap();
+    }
 }
 
 async fn a_subscription_gets_no_more_at_once_than_it_takes<S: Transactional + Clone>(bench: Bench<S>) {

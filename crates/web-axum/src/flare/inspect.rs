@@ -82,7 +82,8 @@ pub(crate) struct Attempt {
 /// Why an attempt had no answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Failure {
-    /// `dns`, `refused_address`, `connect`, `tls`, `timed_out`, `protocol` or `message`.
+    /// `dns`, `refused_address`, `connect`, `tls`, `timed_out` or `protocol`; `message` where there was none
+    /// to send.
     kind: String,
     /// In words.
     message: String,
@@ -305,7 +306,7 @@ pub(crate) async fn show_stats(
 
 /// Lists the notices to operators
 ///
-/// Of subscriptions that fail, are exhausted, disabled, or recovered.
+/// Of subscriptions that fail, are exhausted, disabled, recovered, or broken.
 #[utoipa::path(get, path = "/notices", tag = "inspection", params(CursorQuery),
     responses((status = 200, body = Notices)))]
 pub(crate) async fn list_notices(
@@ -325,7 +326,6 @@ impl From<Waiting> for Delivery {
 
 impl From<flare::Attempt> for Attempt {
     fn from(attempt: flare::Attempt) -> Self {
-        let error = attempt.error.map(|flare::Failure { kind, message, .. }| Failure { kind, message });
         Self {
             message: attempt.message,
             url: attempt.url,
@@ -336,9 +336,15 @@ impl From<flare::Attempt> for Attempt {
             tries: attempt.tries,
             outcome: attempt.outcome,
             status: attempt.status,
-            error,
+            error: attempt.error.map(Failure::from),
             response: attempt.response,
         }
+    }
+}
+
+impl From<flare::Failure> for Failure {
+    fn from(flare::Failure { kind, message, .. }: flare::Failure) -> Self {
+        Self { kind, message }
     }
 }
 
@@ -389,6 +395,11 @@ fn outcome() -> Schema {
     words(&[Outcome::Delivered, Outcome::Discarded, Outcome::Failed, Outcome::Exhausted])
 }
 
+pub(super) fn test_outcome() -> Schema {
+    words(&[Outcome::Delivered, Outcome::Discarded, Outcome::Failed])
+}
+
 fn notice_kind() -> Schema {
-    words(&[NoticeKind::Failing, NoticeKind::Exhausted, NoticeKind::Disabled, NoticeKind::Recovered])
+    use NoticeKind::{Broken, Disabled, Exhausted, Failing, Recovered};
+    words(&[Failing, Exhausted, Disabled, Recovered, Broken])
 }

@@ -26,6 +26,7 @@ mod about; // what this is, and whether it works
 mod bulk; // many documents at once
 mod documents; // publishing, reading and deleting them
 mod inspect; // what became of them
+mod ping; // test messages
 mod precondition; // if-match and if-none-match
 mod pull; // messages that are fetched
 mod resources; // kinds of documents
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use evenkeel_core::{Clock, SystemClock};
+use evenkeel_flare::net::{Sender, Transport};
 use evenkeel_flare::{DocumentUrl, Flare};
 
 use crate::access::Scope::{Admin, Publish, Read, Subscribe};
@@ -60,13 +62,15 @@ pub struct Api {
 pub(crate) struct Service {
     flare: Flare,
     clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
 }
 
 impl Api {
     /// With the defaults.
     #[must_use]
     pub fn new(flare: Flare) -> Self {
-        let service = Service { flare, clock: SystemClock::shared() };
+        let sender = Sender::builder().build().expect("without certificates of its own a sender is in order");
+        let service = Service { flare, clock: SystemClock::shared(), transport: Arc::new(sender) };
         Self { service, idempotency: None, body_limit: 1024 * 1024 }
     }
 
@@ -78,6 +82,14 @@ impl Api {
     #[must_use]
     pub fn idempotency(mut self, layer: IdempotencyLayer) -> Self {
         self.idempotency = Some(layer);
+        self
+    }
+
+    /// Sends test messages through `transport`, as the workers send the others; one that sends to public
+    /// addresses only unless set.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.service.transport = Arc::new(transport);
         self
     }
 
@@ -119,6 +131,7 @@ routes::table! { Service:
     subscriptions::resume &[Subscribe], Plain;
     subscriptions::disable &[Subscribe], Plain;
     subscriptions::recover &[Subscribe], Plain;
+    ping::ping &[Subscribe], Plain;
     subscriptions::rotate_secret &[Subscribe], Secret;
     subscriptions::replay &[Subscribe], Plain;
     pull::pull &[Subscribe], Plain;

@@ -58,6 +58,10 @@ pub(crate) struct Subscription {
     /// When deliveries were last made active again.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed_at: Option<Time>,
+    /// Why the server that answers can make no message of it, as where it lacks a vault key; what is published
+    /// waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     /// What signs its messages; only in the answer that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<String>,
@@ -205,6 +209,7 @@ impl From<flare::Subscription> for Subscription {
             status: subscription.status,
             created_at: subscription.created_at.into(),
             resumed_at: subscription.resumed_at.map(Time),
+            problem: subscription.problem,
             secret: None,
         }
     }

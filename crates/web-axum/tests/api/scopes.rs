@@ -31,11 +31,23 @@ const ROUTES: &[(&str, &str, &[Scope])] = &[
     ("POST", "/subscriptions/b/disable", &[Subscribe]),
     ("POST", "/subscriptions/b/recover", &[Subscribe]),
     ("POST", "/subscriptions/b/rotate-secret", &[Subscribe]),
+    ("POST", "/subscriptions/b/ping", &[Subscribe]),
     ("POST", "/subscriptions/b/replay", &[Subscribe]),
     ("POST", "/subscriptions/b/pull", &[Subscribe]),
     ("POST", "/subscriptions/b/ack", &[Subscribe]),
     ("POST", "/subscriptions/b/release", &[Subscribe]),
     ("GET", "/notices", &[Subscribe, Read, Admin]),
+    ("GET", "/definitions", &[Read, Admin]),
+    ("GET", "/definitions/b/diagram", &[Read, Admin]),
+    ("GET", "/runs", &[Read, Admin]),
+    ("POST", "/runs", &[Admin]),
+    ("GET", "/runs/a", &[Read, Admin]),
+    ("GET", "/runs/a/history", &[Read, Admin]),
+    ("GET", "/runs/a/timeline.svg", &[Read, Admin]),
+    ("POST", "/runs/a/signals/b", &[Admin]),
+    ("POST", "/runs/a/cancel", &[Admin]),
+    ("POST", "/runs/a/resume", &[Admin]),
+    ("POST", "/runs/a/retry", &[Admin]),
     ("GET", "/operations/idempotency/running", &[Admin]),
     ("GET", "/operations/idempotency/operation", &[Admin]),
     ("POST", "/operations/idempotency/release", &[Admin]),
@@ -95,7 +107,11 @@ fn every_documented_route_is_in_the_table_above() {
             let mut scopes: Vec<_> =
                 needs.map(|need| need["bearer"][0].as_str().unwrap().to_owned()).collect();
             scopes.sort_unstable();
-            documented.push((method.to_uppercase(), path.replace("{subscription}", "b"), scopes));
+            documented.push((
+                method.to_uppercase(),
+                path.replace("{subscription}", "b").replace("{name}", "b"),
+                scopes,
+            ));
         }
     }
     documented.sort_unstable();

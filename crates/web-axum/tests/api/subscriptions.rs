@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use evenkeel_flare::signing::Vault;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -210,4 +211,61 @@ fn everything() -> Value {
         "backfill": true,
         "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
     })
+}
+
+#[tokio::test]
+async fn a_test_message_is_answered_with_what_came_back() {
+    let world = World::new();
+    let orders = world.orders().await;
+    for (host, outcome, status, error) in [
+        ("200.example", "delivered", json!(200), json!(null)),
+        ("503.example", "failed", json!(503), json!(null)),
+        ("nowhere.example", "failed", json!(null), json!("dns")),
+    ] {
+        let new = hook(&format!("https://{host}/{{order}}"));
+        let id = world.post(&format!("/resources/{orders}/subscriptions"), new).await.text("id");
+        // Also while nothing else is sent.
+        assert_eq!(world.post(&format!("/subscriptions/{id}/pause"), json!({})).await.status, 200);
+        let seen = world.call(Method::POST, &format!("/subscriptions/{id}/ping"), "").await;
+        let ping = seen.json();
+        assert_eq!(seen.status, 200, "{seen:?}");
+        assert_eq!(
+            (&ping["outcome"], &ping["status"], &ping["error"]["kind"]),
+            (&json!(outcome), &status, &error)
+        );
+        assert!(ping["id"].as_str().unwrap().starts_with("msg_") && ping["tookUs"].is_u64(), "{ping}");
+        if status.is_u64() {
+            let echoed: serde_json::Value = serde_json::from_str(ping["response"].as_str().unwrap()).unwrap();
+            assert_eq!((&echoed["action"], &echoed["id"]), (&json!("ping"), &ping["id"]));
+        }
+        let attempts = world.get(&format!("/subscriptions/{id}/attempts")).await.json();
+        assert_eq!(attempts["attempts"], json!([]), "a test is no attempt at a delivery");
+    }
+    let puller = world.puller(&orders).await;
+    let seen = world.call(Method::POST, &format!("/subscriptions/{puller}/ping"), "").await;
+    seen.is_problem(400, "bad-request", &["pull mode", &puller]);
+    world.call(Method::POST, "/subscriptions/nonsense/ping", "").await.is_problem(
+        404,
+        "not-found",
+        &["nonsense"],
+    );
+}
+
+#[tokio::test]
+async fn a_subscription_says_what_keeps_its_messages_from_being_made() {
+    let key = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".parse().unwrap();
+    let world = World::new();
+    let orders = world.orders().await;
+    let sealing = world.flare.clone().vault(Vault::new([key]).unwrap());
+    let new = serde_json::from_value(hook("https://200.example/")).unwrap();
+    let (broken, _) = sealing.subscribe(&orders, new).await.unwrap();
+    let shown = world.get(&format!("/resources/{orders}/subscriptions/{}", broken.id)).await;
+    assert!(shown.text("problem").contains("key: k1"), "{shown:?}");
+    let listed = world.get(&format!("/resources/{orders}/subscriptions")).await.json();
+    assert_eq!(listed["subscriptions"][0]["problem"], shown.json()["problem"]);
+    world.call(Method::POST, &format!("/subscriptions/{}/ping", broken.id), "").await.is_problem(
+        500,
+        "failed",
+        &[],
+    );
 }
