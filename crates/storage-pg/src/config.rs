@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::PgStore;
+use crate::connections::Connections;
 use crate::statement::{Protocol, Schema};
 
 /// How to open a [`PgStore`].
@@ -190,13 +191,16 @@ impl PgConfig {
     }
 
     /// The connections for commits, leases and reads.
-    pub(crate) fn pool(&self) -> PgPool {
-        self.pool_of(self.connections)
+    pub(crate) fn connections_for_calls(&self) -> Arc<Connections> {
+        let settings = [("statement_timeout", millis(self.statement_timeout))];
+        self.connections_with(self.connections, &settings)
     }
 
     /// The connections for door 2.
-    pub(crate) fn transaction_pool(&self) -> PgPool {
-        self.pool_of(self.transactions)
+    pub(crate) fn connections_for_transactions(&self) -> Arc<Connections> {
+        let limit = millis(self.max_hold);
+        let settings = [("statement_timeout", limit), ("idle_in_transaction_session_timeout", limit)];
+        self.connections_with(self.transactions, &settings)
     }
 
     /// The one connection that listens; `None` where only a proxy is known, whose connections belong
@@ -211,13 +215,14 @@ impl PgConfig {
         Some(pool.acquire_timeout(self.acquire_timeout).connect_lazy_with(options))
     }
 
-    fn pool_of(&self, connections: u32) -> PgPool {
+    /// At most so many connections, which begin with these settings unless a proxy shares them out.
+    fn connections_with(&self, most: u32, settings: &[(&str, i32)]) -> Arc<Connections> {
         let options = match self.protocol {
             // Sent with the connection itself, so that they cost no round trip.
-            Protocol::Prepared => self.options.clone().options([
-                ("statement_timeout", millis(self.statement_timeout).to_string()),
-                ("default_transaction_isolation", "read committed".to_owned()),
-            ]),
+            Protocol::Prepared => {
+                let isolation = [("default_transaction_isolation", "read committed")];
+                self.options.clone().options(isolation).options(settings.iter().copied())
+            }
             // The text of a statement carries the values, which are nobody's business in a log.
             Protocol::Text => self
                 .options
@@ -226,8 +231,8 @@ impl PgConfig {
                 .extra_float_digits(None::<i8>)
                 .disable_statement_logging(),
         };
-        PgPoolOptions::new()
-            .max_connections(connections)
+        let pool = PgPoolOptions::new()
+            .max_connections(most)
             .acquire_timeout(self.acquire_timeout)
             // A connection that was just used is good; one that has rested is asked.
             .test_before_acquire(false)
@@ -239,7 +244,8 @@ impl PgConfig {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options)
+            .connect_lazy_with(options);
+        Connections::new(pool, most, self.acquire_timeout, Arc::clone(&self.clock))
     }
 }
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use evenkeel_core::skew::Skew;
 use evenkeel_core::{Clock, Result};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 
+use crate::connections::Connections;
 use crate::error::{SqlxResult, is_transient};
 use crate::rows;
 use crate::statement::{Protocol, Schema, Statement};
@@ -16,7 +15,7 @@ use crate::statement::{Protocol, Schema, Statement};
 /// The connections for commits, leases and reads, and how to use them.
 #[derive(Debug)]
 pub(crate) struct Database {
-    pub(crate) pool: PgPool,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) protocol: Protocol,
     pub(crate) schema: Schema,
     pub(crate) clock: Arc<dyn Clock>,
@@ -65,10 +64,11 @@ impl Database {
     /// # Errors
     /// Where no connection could be had, so that nothing was sent.
     async fn run(&self, statement: Statement, doing: &'static str) -> Result<sqlx::Result<Vec<PgRow>>> {
-        let connection = self.pool.acquire().await.or_store_error(doing)?;
-        let mut in_use = InUse { connection, is_settled: false };
-        let answer = self.in_time(statement.fetch(&mut in_use.connection)).await;
-        in_use.is_settled = !matches!(&answer, Err(error) if error.as_database_error().is_none());
+        let mut connection = self.connections.lend().await.or_store_error(doing)?;
+        let answer = self.in_time(statement.fetch(&mut connection)).await;
+        if !matches!(&answer, Err(error) if error.as_database_error().is_none()) {
+            connection.give_back();
+        }
         Ok(answer)
     }
 
@@ -101,20 +101,5 @@ impl Database {
             self.skew.observe(asked, rows::time(&row, "now")?);
         }
         Ok(())
-    }
-}
-
-/// A connection that goes back to the pool once the server has answered, and is closed otherwise: where
-/// the server is lost, and where the caller goes away meanwhile. The pool would wait for what is due.
-struct InUse {
-    connection: PoolConnection<Postgres>,
-    is_settled: bool,
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        if !self.is_settled {
-            self.connection.close_on_drop();
-        }
     }
 }

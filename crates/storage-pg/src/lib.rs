@@ -31,6 +31,7 @@
 mod call; // the arguments of the commit function
 mod commit; // folds, and what became of them
 mod config; // what can be set
+mod connections; // connections, used again at once
 mod database; // sending statements
 mod error; // PostgreSQL's errors as evenkeel's
 mod migrate; // the schema

@@ -1,7 +1,8 @@
 use evenkeel_core::{Error, ErrorKind, Result};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::database::Database;
 use crate::error::SqlxResult;
 use crate::rows::column;
 use crate::statement::Schema;
@@ -19,13 +20,15 @@ const MIGRATIONS: [&[&str]; 1] = [&[
 ]];
 
 /// Brings the schema up to date and checks the partition count; safe in many processes at once.
-pub(crate) async fn migrate(pool: &PgPool, schema: &Schema, partitions: u32) -> Result<Uuid> {
-    let mut connection = pool.acquire().await.or_store_error("connecting")?;
+pub(crate) async fn migrate(database: &Database, partitions: u32) -> Result<Uuid> {
+    let schema = &database.schema;
+    let mut connection = database.connections.lend().await.or_store_error("connecting")?;
     let found = match identity(&mut connection, schema).await {
         Ok(Some(found)) if found.format >= MIGRATIONS.len() => found,
         Ok(_) => apply_missing(&mut connection, schema, partitions).await?,
         Err(error) => return Err(error),
     };
+    connection.give_back();
     if found.format > MIGRATIONS.len() {
         return Err(Error::new(
             ErrorKind::Config,

@@ -8,11 +8,11 @@ use evenkeel_core::{
     AnyStore, Batch, Committed, Durability, Error, ErrorKind, JobPage, Jobs, Key, Lease, Leased, Namespace,
     Partition, Read, Record, RecordPage, Result, Scan, Signals, Slice, Store, StoreInfo, Timestamp, Writers,
 };
-use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::commit::Committer;
 use crate::config::PgConfig;
+use crate::connections::Connections;
 use crate::database::Database;
 use crate::rows::column;
 use crate::signals::Announcer;
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) announcer: Arc<Announcer>,
     /// The connections of door 2.
-    pub(crate) transactions: PgPool,
+    pub(crate) transactions: Arc<Connections>,
     pub(crate) max_hold: std::time::Duration,
     folding: Folding<Committer>,
 }
@@ -64,7 +64,7 @@ impl PgStore {
             Skew::unchecked(Arc::clone(&config.clock))
         };
         let database = Arc::new(Database {
-            pool: config.pool(),
+            connections: config.connections_for_calls(),
             protocol: config.protocol,
             schema: config.schema.clone(),
             clock: Arc::clone(&config.clock),
@@ -72,7 +72,7 @@ impl PgStore {
             statement_timeout: config.statement_timeout,
         });
         info.durability = check_server(&database).await?;
-        let id = migrate::migrate(&database.pool, &database.schema, config.partitions).await?;
+        let id = migrate::migrate(&database, config.partitions).await?;
         database.compare_clocks().await?;
         database.skew.check()?;
         let announcer = Arc::new(Announcer::new(Arc::clone(&database), config.listener_pool()));
@@ -81,7 +81,7 @@ impl PgStore {
             id,
             database,
             announcer,
-            transactions: config.transaction_pool(),
+            transactions: config.connections_for_transactions(),
             max_hold: config.max_hold,
             folding: Folding::new(committer, FOLD),
         };

@@ -5,13 +5,16 @@ use async_trait::async_trait;
 use evenkeel_core::{
     Batch, Committed, Error, ErrorKind, Partition, Result, Session, Store, Timestamp, Transactional, Tx,
 };
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Database, PgConnection, Postgres, SqlSafeStr, Transaction};
+use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
 
 use crate::PgStore;
 use crate::commit::apply_on;
 use crate::config::millis;
+use crate::connections::Lent;
 use crate::error::{NO_STORE, SqlxResult};
+use crate::statement::Protocol;
 use crate::store::Shared;
 
 /// A door-2 transaction: nothing until the user connects, then a connection of its own.
@@ -28,10 +31,15 @@ enum Connection {
 }
 
 struct Held {
-    tx: Transaction<'static, Postgres>,
+    tx: OwnTransaction,
     /// No statement may be begun from this instant on.
     until: Timestamp,
 }
+
+/// A transaction on a connection of the store's. Dropped, it is rolled back.
+struct OwnTransaction(Option<Lent>);
+
+type Manager = <Postgres as Database>::TransactionManager;
 
 #[async_trait]
 impl Session<PgConnection> for PgSession {
@@ -44,7 +52,7 @@ impl Session<PgConnection> for PgSession {
             self.connection = Connection::Expired;
         }
         match &mut self.connection {
-            Connection::Held(held) => Ok(&mut held.tx),
+            Connection::Held(held) => Ok(held.tx.connection()),
             Connection::NotTaken | Connection::Expired => Err(expired()),
         }
     }
@@ -55,18 +63,55 @@ impl Held {
     async fn begin(shared: &Shared, hold_for: Duration) -> Result<Self> {
         let hold_for = hold_for.min(shared.max_hold);
         let until = shared.database.clock.now() + hold_for;
-        let limit = millis(hold_for);
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}; \
-             SET LOCAL idle_in_transaction_session_timeout = {limit}"
-        );
-        let transactions = shared.transactions.clone();
-        // In a task, since a connection whose beginning is cut off would go back as if it were not in a
-        // transaction.
-        let begun = tokio::spawn(async move { transactions.begin_with(AssertSqlSafe(begin)).await }).await;
-        let cut_off =
-            |_| Error::new(ErrorKind::Unavailable, "beginning a transaction was cut off by a shutdown");
-        Ok(Self { tx: begun.map_err(cut_off)?.or_store_error("beginning")?, until })
+        // Most are held for as long as the connection's settings say anyhow.
+        let is_set = hold_for == shared.max_hold && shared.database.protocol == Protocol::Prepared;
+        let begin = if is_set {
+            "BEGIN".into_sql_str()
+        } else {
+            let limit = millis(hold_for);
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}; \
+                 SET LOCAL idle_in_transaction_session_timeout = {limit}"
+            );
+            AssertSqlSafe(begin).into_sql_str()
+        };
+        let mut connection = shared.transactions.lend().await.or_store_error("beginning")?;
+        // Where this is cut off, the connection is closed.
+        Manager::begin(&mut connection, Some(begin)).await.or_store_error("beginning")?;
+        Ok(Self { tx: OwnTransaction(Some(connection)), until })
+    }
+}
+
+const OPEN: &str = "a transaction has its connection until it ends";
+
+impl OwnTransaction {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect(OPEN)
+    }
+
+    async fn commit(mut self) -> sqlx::Result<()> {
+        Manager::commit(self.connection()).await?;
+        self.give_back();
+        Ok(())
+    }
+
+    async fn roll_back(mut self) -> sqlx::Result<()> {
+        Manager::rollback(self.connection()).await?;
+        self.give_back();
+        Ok(())
+    }
+
+    fn give_back(mut self) {
+        self.0.take().expect(OPEN).give_back();
+    }
+}
+
+impl Drop for OwnTransaction {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            Manager::start_rollback(&mut connection);
+            connection.give_to_pool();
+        }
     }
 }
 
@@ -78,7 +123,8 @@ fn expired() -> Error {
 /// that nothing else uses. No statement of it may take longer than it may be held; after
 /// [`PgConfig::max_hold`](crate::PgConfig::max_hold), or when a capability's lease ends, the
 /// connection is refused to its user. Nested transactions become savepoints; `COMMIT` and `ROLLBACK`
-/// by hand are not for the user to send.
+/// by hand are not for the user to send, nor a `SET` without `LOCAL`, which would outlast the
+/// transaction.
 impl Transactional for PgStore {
     type Conn = PgConnection;
 
@@ -98,7 +144,7 @@ impl Transactional for PgStore {
             Connection::NotTaken => self.commit(batch).await,
             Connection::Held(held) => {
                 batch.validate(&self.info().limits)?;
-                self.commit_on(held.tx, batch, None).await
+                self.commit_on(held.tx.into(), batch, None).await
             }
             Connection::Expired => Err(expired()),
         }
@@ -106,7 +152,7 @@ impl Transactional for PgStore {
 
     async fn rollback(&self, tx: Tx<PgConnection>) {
         if let Ok((_, PgSession { connection: Connection::Held(held), .. })) = tx.into_session() {
-            self.shared.roll_back(held.tx).await;
+            self.shared.roll_back(held.tx.into()).await;
         }
     }
 }
@@ -124,7 +170,7 @@ impl PgStore {
     pub async fn commit_with(&self, tx: Transaction<'static, Postgres>, batch: Batch) -> Result<Committed> {
         self.info().check_partition(batch.at())?;
         batch.validate(&self.info().limits)?;
-        self.commit_on(tx, batch, Some(self.shared.id)).await.map_err(|error| match error.message() {
+        self.commit_on(tx.into(), batch, Some(self.shared.id)).await.map_err(|error| match error.message() {
             // Its own database has one.
             NO_STORE => {
                 Error::new(ErrorKind::InvalidInput, "the transaction is on another database than the store")
@@ -134,12 +180,7 @@ impl PgStore {
         })
     }
 
-    async fn commit_on(
-        &self,
-        tx: Transaction<'static, Postgres>,
-        batch: Batch,
-        store: Option<Uuid>,
-    ) -> Result<Committed> {
+    async fn commit_on(&self, tx: AnyTransaction, batch: Batch, store: Option<Uuid>) -> Result<Committed> {
         let shared = Arc::clone(&self.shared);
         let commit = async move { shared.commit_on(tx, &batch, store).await };
         let cut_off = |_| Error::new(ErrorKind::OutcomeUnknown, "the commit was cut off by a shutdown");
@@ -147,14 +188,55 @@ impl PgStore {
     }
 }
 
+/// A transaction on whosever connection.
+enum AnyTransaction {
+    Own(OwnTransaction),
+    Users(Transaction<'static, Postgres>),
+}
+
+impl From<OwnTransaction> for AnyTransaction {
+    fn from(tx: OwnTransaction) -> Self {
+        Self::Own(tx)
+    }
+}
+
+impl From<Transaction<'static, Postgres>> for AnyTransaction {
+    fn from(tx: Transaction<'static, Postgres>) -> Self {
+        Self::Users(tx)
+    }
+}
+
+impl AnyTransaction {
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(tx) => tx.connection(),
+            Self::Users(tx) => tx,
+        }
+    }
+
+    async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Own(tx) => tx.commit().await,
+            Self::Users(tx) => tx.commit().await,
+        }
+    }
+
+    async fn roll_back(self) -> sqlx::Result<()> {
+        match self {
+            Self::Own(tx) => tx.roll_back().await,
+            Self::Users(tx) => tx.rollback().await,
+        }
+    }
+}
+
 impl Shared {
     async fn commit_on(
         &self,
-        mut tx: Transaction<'static, Postgres>,
+        mut tx: AnyTransaction,
         batch: &Batch,
         store: Option<Uuid>,
     ) -> Result<Committed> {
-        match apply_on(&mut tx, &self.database, store, batch).await {
+        match apply_on(tx.connection(), &self.database, store, batch).await {
             Ok(committed) => {
                 self.database.in_time(tx.commit()).await.or_commit_error("committing")?;
                 self.announcer.announce(std::iter::once(batch));
@@ -167,8 +249,8 @@ impl Shared {
         }
     }
 
-    async fn roll_back(&self, tx: Transaction<'static, Postgres>) {
-        if let Err(error) = self.database.in_time(tx.rollback()).await {
+    async fn roll_back(&self, tx: AnyTransaction) {
+        if let Err(error) = self.database.in_time(tx.roll_back()).await {
             tracing::debug!(%error, "rolling back failed; the server does it when the connection closes");
         }
     }

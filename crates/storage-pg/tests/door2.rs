@@ -21,7 +21,9 @@ evenkeel_testkit::server_tests! {
         the_user_may_nest_transactions,
         others_commit_while_a_transaction_is_held,
         handlers_that_hold_every_transaction_do_not_keep_commits_waiting,
+        the_server_limits_a_transaction_to_its_longest_hold,
         the_server_limits_a_statement_to_what_is_left_of_the_hold,
+        a_connection_is_used_again_after_a_shorter_hold,
         a_transaction_held_for_too_long_is_refused,
         a_holder_that_goes_silent_is_ended_by_the_server,
         dropping_finish_does_not_cancel_it,
@@ -149,6 +151,39 @@ async fn handlers_that_hold_every_transaction_do_not_keep_commits_waiting() {
     assert!(exists(&store, "a").await);
     store.finish(held).await.unwrap();
     second.conn().await.expect("the connection is free again");
+}
+
+/// The server's limits on a statement and on silence, and the isolation, in a transaction.
+async fn limits(tx: &mut Tx<PgConnection>) -> [String; 3] {
+    let sql = "SELECT ARRAY[current_setting('statement_timeout'),
+        current_setting('idle_in_transaction_session_timeout'), current_setting('transaction_isolation')]";
+    let limits: Vec<String> = sqlx::query_scalar(sql).fetch_one(tx.conn().await.unwrap()).await.unwrap();
+    limits.try_into().unwrap()
+}
+
+async fn the_server_limits_a_transaction_to_its_longest_hold() {
+    let home = Home::shared();
+    let store = home.config().max_hold(Duration::from_secs(7)).open().await.unwrap();
+    let mut tx = store.begin(partition(&store), now()).await.unwrap();
+    assert_eq!(limits(&mut tx).await, ["7s", "7s", "read committed"]);
+}
+
+async fn a_connection_is_used_again_after_a_shorter_hold() {
+    let home = Home::shared();
+    let store = home.config().max_hold(Duration::from_secs(7)).transactions(1).open().await.unwrap();
+    let pid = async |tx: &mut Tx<PgConnection>| -> i32 {
+        let conn = tx.conn().await.unwrap();
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(conn).await.unwrap()
+    };
+    let mut short = store.begin(partition(&store), now()).await.unwrap();
+    short.before_connect(async { Ok(Duration::from_secs(3)) });
+    let first = pid(&mut short).await;
+    assert_eq!(limits(&mut short).await, ["3s", "3s", "read committed"]);
+    store.finish(short).await.unwrap();
+
+    let mut long = store.begin(partition(&store), now()).await.unwrap();
+    assert_eq!(pid(&mut long).await, first);
+    assert_eq!(limits(&mut long).await, ["7s", "7s", "read committed"]);
 }
 
 async fn the_server_limits_a_statement_to_what_is_left_of_the_hold() {

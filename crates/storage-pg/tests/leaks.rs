@@ -8,7 +8,10 @@ use evenkeel_testkit::services;
 use tokio::runtime::Handle;
 
 evenkeel_testkit::server_tests! {
-    "pg", services::pg_url => [with_its_last_handle_a_store_lets_go_of_connections_and_tasks],
+    "pg", services::pg_url => [
+        with_its_last_handle_a_store_lets_go_of_connections_and_tasks,
+        a_store_may_be_dropped_outside_of_a_runtime,
+    ],
 }
 
 async fn with_its_last_handle_a_store_lets_go_of_connections_and_tasks() {
@@ -35,4 +38,15 @@ async fn with_its_last_handle_a_store_lets_go_of_connections_and_tasks() {
         common::until("no connection is left", async || home.number(&connections).await == 0).await;
         common::until("no task is left", async || tasks() <= before).await;
     }
+}
+
+async fn a_store_may_be_dropped_outside_of_a_runtime() {
+    let home = Home::shared();
+    let named = Home { url: format!("{}?application_name={}", home.url, home.schema), ..Home::shared() };
+    let store = named.open().await;
+    store.commit(append(&store, "s")).await.unwrap();
+    std::thread::spawn(move || drop(store)).join().unwrap();
+    let connections =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}'", home.schema);
+    common::until("no connection is left", async || home.number(&connections).await == 0).await;
 }
