@@ -2,12 +2,14 @@
 //! evenkeel-bench -- --help`.
 
 mod calls; // evenkeel doing it
+mod choreograph; // runs of steps
 mod flare; // deliveries, from publishers to subscribers
 mod layer; // what the HTTP layer adds
 mod limit; // the same by hand
 mod measure; // rates and latencies
 mod report; // the table and the JSON
 mod server; // what it is done on
+mod wire; // the least HTTP
 mod work; // what is done
 
 use std::path::PathBuf;
@@ -57,6 +59,13 @@ enum Suite {
         #[arg(long, default_value_t = 1_000_000)]
         backlog: usize,
     },
+    /// Runs of trivial steps: nanoseconds in memory beside a plain loop, and runs and steps per second
+    /// on a store beside its commits.
+    Choreograph {
+        /// How many inputs are run in memory, one beside the other.
+        #[arg(long, default_value_t = 1_000_000)]
+        inputs: u64,
+    },
 }
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -75,6 +84,11 @@ async fn main() -> Result<()> {
         if let Suite::Flare { backlog } = options.suite {
             let plan = flare::Plan { duration, only: &options.only, backlog };
             flare::run(store, &plan, &mut report).await?;
+            continue;
+        }
+        if let Suite::Choreograph { inputs } = options.suite {
+            let plan = choreograph::Plan { duration, callers: &options.callers, only: &options.only, inputs };
+            choreograph::run(store, &plan, &mut report).await?;
             continue;
         }
         let server = Server::start(store).await?;
@@ -113,6 +127,7 @@ impl Suite {
             Self::Idempotency => "idempotency",
             Self::Store => "store",
             Self::Flare { .. } => "flare",
+            Self::Choreograph { .. } => "choreograph",
         }
     }
 
@@ -127,7 +142,7 @@ impl Suite {
                 Work::Append(100),
                 Work::PushLeaseAck,
             ],
-            Self::Flare { .. } => &[],
+            Self::Flare { .. } | Self::Choreograph { .. } => &[],
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -94,6 +95,24 @@ where
     Ok(latencies)
 }
 
+/// How many calls are timed together where one is too short.
+const TOGETHER: usize = 100;
+
+/// Nanoseconds that a call takes, one after the other: the median over batches, in which it hardly
+/// shows what else the machine does.
+pub(crate) async fn nanoseconds<A: Future>(duration: Duration, mut call: impl FnMut() -> A) -> f64 {
+    let began = now();
+    let mut batches = Vec::new();
+    while now().duration_since(began) < duration {
+        let before = now();
+        for _ in 0..TOGETHER {
+            black_box(call().await);
+        }
+        batches.push(before.elapsed().as_secs_f64() * 1e9 / TOGETHER as f64);
+    }
+    median(batches)
+}
+
 /// The value below which `percent` of the sorted values lie.
 pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
@@ -102,4 +121,13 @@ pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The memory that this process has from the machine.
+pub(crate) fn resident_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("the kernel says no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use evenkeel::core::{MemoryStore, StoreExt, Timestamp, Transactional};
+use evenkeel::core::{AnyStore, MemoryStore, StoreExt, Timestamp, Transactional};
 use evenkeel::dynamo::{DynamoConfig, DynamoStore, TableOptions};
 use evenkeel::pg::PgStore;
 use evenkeel::redis::RedisStore;
@@ -82,14 +82,32 @@ impl Server {
         }
     }
 
+    /// A store with nothing in it.
+    pub(crate) async fn empty(&self) -> Result<Empty> {
+        let (mut folder, mut emulator) = (None, None);
+        let store = match self {
+            Self::Memory => MemoryStore::new().any(),
+            Self::Sqlite => SqliteStore::open(&sqlite_url(folder.insert(TempDir::new()?))).await?.any(),
+            Self::Pg { postgres, pgbench } => {
+                pgbench.clear().await?;
+                PgStore::open(&postgres.url()).await?.any()
+            }
+            Self::Redis { redis, benchmark } => {
+                benchmark.clear().await?;
+                RedisStore::open(&redis.url()).await?.any()
+            }
+            Self::Dynamo => dynamo_store(emulator.insert(Dynamo::start()?)).await?.any(),
+        };
+        Ok(Empty { store, _folder: folder, _emulator: emulator })
+    }
+
     /// How often a second evenkeel does the work, on a store with nothing in it.
     pub(crate) async fn rate(&self, work: Work, load: Load) -> Result<f64> {
         match self {
             Self::Memory => calls::rate(MemoryStore::new(), work, load).await,
             Self::Sqlite => {
                 let folder = TempDir::new()?;
-                let url = format!("sqlite://{}", folder.path().join("store.db").display());
-                let store = SqliteStore::open(&url).await?;
+                let store = SqliteStore::open(&sqlite_url(&folder)).await?;
                 let mut tx = store.begin(store.partition_of("setup"), Timestamp::EPOCH).await?;
                 sqlx::query(plain_sql::EFFECT).execute(tx.conn().await?).await?;
                 store.finish(tx).await?;
@@ -123,6 +141,17 @@ impl Server {
             }
         }))
     }
+}
+
+/// A store, and what only it is kept in.
+pub(crate) struct Empty {
+    pub(crate) store: AnyStore,
+    _folder: Option<TempDir>,
+    _emulator: Option<Dynamo>,
+}
+
+fn sqlite_url(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("store.db").display())
 }
 
 async fn dynamo_store(emulator: &Dynamo) -> Result<DynamoStore> {

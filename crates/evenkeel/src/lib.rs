@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`core`] | | the store contract, clocks, layers, and a store in memory |
 //! | `idempotency` | `idempotency` (default) | requests run once; their retries get the stored answer |
+//! | `choreograph` | `choreograph` | named steps, in memory or durable, that carry on after a crash |
 //! | `projections` | `projections` | read models that are exactly right after any crash |
 //! | `flare` | `flare` | documents are published, and subscribers told when theirs changed |
 //! | `memory` | `memory` | keeps everything in the process, for tests |
@@ -24,6 +25,8 @@ mod open; // any store by its URL
 #[cfg(feature = "axum")]
 pub use evenkeel_web_axum as axum;
 
+#[cfg(feature = "choreograph")]
+pub use evenkeel_choreograph as choreograph;
 pub use evenkeel_core as core;
 #[cfg(feature = "flare")]
 pub use evenkeel_flare as flare;

@@ -170,12 +170,23 @@ impl Identity {
         self
     }
 
+    /// Its name in 43 letters, digits, `-` and `_`, for what is kept elsewhere on its behalf: a hash of
+    /// all its parts, which does not change between releases.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        self.digest_in(&self.group())
+    }
+
+    fn digest_in(&self, group: &Fingerprint) -> String {
+        let hash = Fingerprint::builder().part(group.as_bytes()).part(&self.key).finish();
+        URL_SAFE_NO_PAD.encode(hash.as_bytes())
+    }
+
     /// Where `store` keeps it.
     pub(crate) fn place(&self, store: &impl Store) -> Result<Place> {
         self.check()?;
         let group = self.group();
-        let id = Fingerprint::builder().part(group.as_bytes()).part(&self.key).finish();
-        let id = URL_SAFE_NO_PAD.encode(id.as_bytes());
+        let id = self.digest_in(&group);
         let at = store.partition_of(self.beside.as_deref().unwrap_or(&id));
         let group = URL_SAFE_NO_PAD.encode(group.as_bytes());
         Ok(Place { at, key: Key::new(RECORDS, group, self.key.as_str()), id })
@@ -280,8 +291,9 @@ mod tests {
 
     #[test]
     fn where_an_operation_is_kept_never_changes() {
-        let place =
-            place(&Identity::new(Scope::Principal("tenant".into()), "[POST]/charges", "k-1")).unwrap();
+        let identity = Identity::new(Scope::Principal("tenant".into()), "[POST]/charges", "k-1");
+        let place = place(&identity).unwrap();
+        assert_eq!(identity.digest(), place.id);
         assert_eq!(
             format!("{} {} {}", place.at.index(), place.key, place.id), // The hashes were computed by another program. A change orphans what users have stored.
             "10 idempotency.op/qUV2g0iVeJ-uZ6x25WUxAWXSf6_G--f2pux1vxrH58Y/k-1 ky9CtonkRcuM1hdwWlCRSodh6QCdZ-vGq1KAAf6A_NM"

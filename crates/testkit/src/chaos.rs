@@ -2,6 +2,7 @@ use std::fmt::Debug;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use evenkeel_core::layer::Layer;
@@ -182,6 +183,21 @@ impl<S> ChaosStore<S> {
     #[must_use]
     pub fn under_way(&self) -> u64 {
         self.process.under_way.load(Ordering::SeqCst)
+    }
+
+    /// Lets everything that can happen at this instant happen: until no call was under way while
+    /// others had so many turns.
+    pub(crate) async fn settle(&self, turns: u32) {
+        let mut calm = 0;
+        while calm < turns {
+            yield_now().await;
+            calm += 1;
+            if self.under_way() > 0 {
+                calm = 0;
+                // For a disk or a server; a sleep of the runtime is never shorter than a millisecond.
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        }
     }
 
     /// Completes when the process dies.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use evenkeel_core::{ManualClock, Namespace, Result, Store, StoreExt, SystemClock};
 use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::cases::{self, Case, TxCase};
@@ -70,8 +71,14 @@ macro_rules! server_tests {
 /// The allowance for skewed clocks that the stores are opened with.
 const MAX_SKEW: Duration = Duration::from_secs(30);
 
-/// How long a case may take by the machine's clock before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a case may take by the machine's clock before it counts as hanging: three minutes, or so many
+/// seconds as `EVENKEEL_PATIENCE` says.
+fn patience() -> Duration {
+    let seconds = std::env::var("EVENKEEL_PATIENCE").ok().map(|seconds| seconds.parse());
+    Duration::from_secs(
+        seconds.map_or(180, |seconds| seconds.expect("EVENKEEL_PATIENCE is a number of seconds")),
+    )
+}
 
 /// What a test target runs; [`conformance!`] makes and runs one.
 #[derive(Debug)]
@@ -241,6 +248,33 @@ pub(crate) async fn open<F: Fixture>(fixture: &F, partitions: u32) -> Result<F::
     Ok(fixture.open(partitions, MAX_SKEW).await?.namespace(namespace))
 }
 
+/// A task that runs until it is dropped, as if its process were killed.
+pub(crate) struct Running(JoinHandle<()>);
+
+impl Running {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a story on one thread, so that "everything that can happen has happened" is known, and that a
+/// seed is one story wherever the store allows it.
+pub(crate) async fn on_one_thread<Story: Future<Output = Result<()>>>(
+    story: impl FnOnce() -> Story + Send + 'static,
+) -> Result<()> {
+    let thread = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a thread may have a runtime").block_on(story())
+    });
+    thread.await.expect("a story that panics fails its case")
+}
+
 fn run_to_end(case: impl Future<Output = Result<()>>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -249,9 +283,10 @@ fn run_to_end(case: impl Future<Output = Result<()>>) -> Result<(), Failed> {
         .map_err(Failed::from)?;
     runtime.block_on(async {
         let clock = SystemClock::shared();
-        match clock.timeout_at(clock.now() + PATIENCE, case).await {
+        let patience = patience();
+        match clock.timeout_at(clock.now() + patience, case).await {
             Some(result) => result.map_err(|error| Failed::from(format!("{error:?}"))),
-            None => Err(Failed::from(format!("the case did not end within {PATIENCE:?}"))),
+            None => Err(Failed::from(format!("the case did not end within {patience:?}"))),
         }
     })
 }
@@ -321,6 +356,8 @@ mod tests {
     fn every_case_has_a_name_of_its_own() {
         let mut suite = Suite { trials: Vec::new(), required: Required::All };
         suite.conformance(Missing);
+        suite.choreograph(Missing);
+        suite.flare(Missing);
         suite.idempotency(Missing);
         suite.projections(Missing);
         let mut names: Vec<_> = suite.trials.iter().map(|trial| trial.name().to_owned()).collect();

@@ -4,7 +4,8 @@
 //!   store cannot leave a case out; where its server is missing, the cases are ignored, or fail if
 //!   `EVENKEEL_TEST_REQUIRE` is `all` or names the store, but never pass.
 //! - [`idempotency_suite!`] runs one case per promise of `evenkeel-idempotency` on a store.
-//! - [`projections_suite!`] does so for `evenkeel-projections`, [`flare_suite!`] for `evenkeel-flare`.
+//! - [`choreograph_suite!`] does so for `evenkeel-choreograph`, [`projections_suite!`] for
+//!   `evenkeel-projections`, [`flare_suite!`] for `evenkeel-flare`.
 //! - [`server_tests!`] runs a store's own tests under the same rule; [`services`] has the servers.
 //! - [`Chaos`] is a layer that fails calls, loses acknowledgements and kills the process at a
 //!   chosen call, all from a seed.
@@ -36,6 +37,7 @@
 
 mod cases; // what every store must do
 mod chaos; // trouble from a seed
+mod choreograph; // what the capability does on every store
 mod door; // the ways into a store
 mod fixture; // how a store takes part
 mod flare; // what the capability does on every store

@@ -29,9 +29,9 @@ pub enum Scope {
     Publish,
     /// Creates, changes and ends subscriptions, fetches their messages, and sees how they fare.
     Subscribe,
-    /// Reads everything of flare, and changes nothing.
+    /// Reads everything of flare, and runs, and changes nothing.
     Read,
-    /// Creates and deletes resources, and sees and does what operators do.
+    /// Creates and deletes resources, starts and steers runs, and sees and does what operators do.
     Admin,
 }
 

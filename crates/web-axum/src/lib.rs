@@ -1,4 +1,5 @@
-//! Idempotent requests for axum, hyper and any other tower stack; as feature `flare`, its HTTP API.
+//! Idempotent requests for axum, hyper and any other tower stack; as features `flare` and
+//! `choreograph`, their HTTP APIs.
 //!
 //! # Guarantees
 //! - A protected request runs once; its retries get status, headers and body as they were.
@@ -24,33 +25,39 @@
 //! ```
 #![doc = include_str!("../docs/defaults.md")]
 
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 pub mod access; // who may call what
 mod answer; // how answers are kept
+#[cfg(feature = "choreograph")]
+mod as_run; // requests that are runs
 mod body; // bodies read in part
 mod carry; // what outlives its caller
+#[cfg(feature = "choreograph")]
+pub mod choreograph; // runs over HTTP
 mod duration; // durations in headers
 mod engine; // any store, erased
 #[cfg(feature = "flare")]
 pub mod flare; // documents, resources and subscriptions over HTTP
 mod headers; // keys and times in headers
 mod layer; // the layer and its configuration
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 pub mod openapi; // the routes, described
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 pub mod operations; // what an operator sees and does
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 mod page; // parts of lists
 pub mod payload;
 mod problem; // errors as responses
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 mod request; // what handlers take of a request
-#[cfg(feature = "flare")]
+#[cfg(feature = "api")]
 mod routes; // tables of routes, described and guarded
 mod service; // from request to answer
 mod settings; // what can be configured
 mod tx; // the handler's transaction
 
+#[cfg(feature = "choreograph")]
+pub use as_run::AsRun;
 pub use body::Body;
 pub use layer::IdempotencyLayer;
 pub use problem::Problem;

@@ -9,9 +9,13 @@ use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, Paths, Ref, Response};
 use utoipa::{PartialSchema, ToSchema};
 
+#[cfg(feature = "choreograph")]
+use crate::choreograph;
+#[cfg(feature = "flare")]
+use crate::flare;
 use crate::request::NoQuery;
 use crate::routes::SCHEME;
-use crate::{flare, operations, routes};
+use crate::{operations, routes};
 
 /// What a refusal says: RFC 9457, `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,14 +29,22 @@ struct ProblemBody {
     detail: String,
 }
 
-/// What [`flare::router`], [`operations::router`] and this module's [`router`] offer.
+/// What the router of each capability, [`operations::router`] and this module's [`router`] offer.
 #[must_use]
 pub fn document() -> OpenApi {
     let info = InfoBuilder::new().title("evenkeel").version(env!("CARGO_PKG_VERSION")).description(Some(
-        "Change notification: publish documents, and subscribers are told when theirs changed.",
+        "Publish documents, and subscribers are told when theirs changed; start runs, and they come to their end.",
     ));
     let mut document = OpenApi::new(info.build(), Paths::new());
-    for part in [flare::table().describe(), operations::table().describe(), table().describe()] {
+    let parts = [
+        #[cfg(feature = "flare")]
+        flare::table().describe(),
+        #[cfg(feature = "choreograph")]
+        choreograph::table().describe(),
+        operations::table().describe(),
+        table().describe(),
+    ];
+    for part in parts {
         document.merge(part);
     }
     let about_scopes = "A route lists the scopes any of which will do: publish, subscribe, read, admin.";
@@ -45,11 +57,18 @@ pub fn document() -> OpenApi {
     components.responses.insert("Problem".to_owned(), refusal.build().into());
     components.security_schemes.insert(SCHEME.to_owned(), SecurityScheme::Http(bearer));
     let tags = [
+        #[cfg(feature = "flare")]
         ("resources", "Kinds of documents"),
+        #[cfg(feature = "flare")]
         ("documents", "What is published"),
+        #[cfg(feature = "flare")]
         ("subscriptions", "Who wants to hear"),
+        #[cfg(feature = "flare")]
         ("pull", "Messages that are fetched"),
+        #[cfg(feature = "flare")]
         ("inspection", "What became of it"),
+        #[cfg(feature = "choreograph")]
+        ("runs", "Steps that are taken to their end"),
         ("operations", "What an operator sees and does"),
         ("service", "The service itself"),
     ];

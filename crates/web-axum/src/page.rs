@@ -6,6 +6,7 @@ use utoipa::openapi::Schema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 
+#[cfg(feature = "flare")]
 use crate::Problem;
 
 /// How many of a list are wanted: 1 to 100, 30 unless said.
@@ -59,6 +60,7 @@ impl Serialize for Time {
 }
 
 /// Which part of a list is wanted.
+#[cfg(feature = "flare")]
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -85,6 +87,7 @@ pub(crate) struct CursorQuery {
 }
 
 /// Which part of a list this is.
+#[cfg(feature = "flare")]
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct Pagination {
     /// How many are answered at most.
@@ -96,12 +99,14 @@ pub(crate) struct Pagination {
 }
 
 /// A part of a list that is sorted by its ids.
+#[cfg(feature = "flare")]
 pub(crate) struct Part<T> {
     pub(crate) items: Vec<T>,
     pub(crate) pagination: Pagination,
     pub(crate) next_cursor: Option<String>,
 }
 
+#[cfg(feature = "flare")]
 impl<T> Part<T> {
     pub(crate) fn of(all: Vec<T>, query: ListQuery, id: impl Fn(&T) -> &str) -> Result<Self, Problem> {
         let (total, limit) = (all.len(), query.limit.get());

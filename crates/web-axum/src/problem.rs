@@ -155,7 +155,7 @@ impl From<&Error> for Problem {
     }
 }
 
-/// What a call on a store, or on flare, came to, where that is an error. What concerns the caller is
+/// What a call on a store, on flare or on choreograph came to, where that is an error. What concerns the caller is
 /// in the detail; the rest goes to the log.
 impl From<evenkeel_core::Error> for Problem {
     fn from(error: evenkeel_core::Error) -> Self {
@@ -227,7 +227,7 @@ kinds! {
         "the caller may not do this"
     NotFound NOT_FOUND "not-found" "There is no such thing"
         "there is no such thing"
-    #[cfg(feature = "flare")]
+    #[cfg(feature = "api")]
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "The path has no such method"
         "the path has no such method"
     AlreadyExists CONFLICT "already-exists" "There is one already"
@@ -281,6 +281,9 @@ kinds! {
         "the handler answered while its transaction was still in use; its writes were taken back"
     TransactionRefused INTERNAL_SERVER_ERROR "transaction-refused" "The request could not be processed"
         "the handler's transaction cannot be had"
+    #[cfg(feature = "choreograph")]
+    RunRefused INTERNAL_SERVER_ERROR "run-refused" "The request could not be processed"
+        "the handler's run cannot be had"
     AnswerUnreadable BAD_GATEWAY "answer-unreadable" "The answer could not be read"
         "the handler's answer broke off; its writes were taken back and the request may be sent again"
     RecordCorrupt INTERNAL_SERVER_ERROR "record-corrupt" "The stored answer cannot be read"

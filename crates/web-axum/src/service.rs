@@ -146,9 +146,11 @@ impl<S> Call<S> {
         ResB: http_body::Body<Data = Bytes> + Send,
         ResB::Error: fmt::Display + Send,
     {
+        let identity = operation.identity().clone();
         match self.engine.claim(operation).await {
             Ok(Claimed::Run(attempt)) => {
                 parts.extensions.insert(Passage::Protected);
+                parts.extensions.insert(identity);
                 Arc::clone(&attempt).offer(&mut parts.extensions);
                 let request = Request::from_parts(parts, Body::whole(whole));
                 let Self { inner, engine, settings } = self;

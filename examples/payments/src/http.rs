@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use evenkeel::axum::{IdempotencyLayer, Tx, value};
-use evenkeel::core::{SystemClock, Transactional};
+use evenkeel::core::{self, SystemClock, Transactional};
 use evenkeel::idempotency::{Idempotency, Scope};
 use serde::Deserialize;
 
@@ -19,7 +19,10 @@ where
 {
     // One client in this example; a real service takes the scope from who is logged in.
     let once = IdempotencyLayer::new(idempotency, value(Scope::Global));
-    Router::new().route("/charges", post(charge::<L>).layer(once).merge(get(list::<L>))).with_state(ledger)
+    Router::new()
+        .route("/charges", post(charge::<L>).layer(once.clone()).merge(get(list::<L>)))
+        .route("/refunds", post(refund::<L>).layer(once))
+        .with_state(ledger)
 }
 
 /// For trying out what happens in the middle.
@@ -30,16 +33,35 @@ struct Pause {
     pause_ms: u64,
 }
 
-/// Books a charge. What it writes and the stored answer are one commit: both, or neither.
+type Booked = Result<(StatusCode, Json<Charge>), (StatusCode, String)>;
+
 async fn charge<L: Ledger>(
     Query(pause): Query<Pause>,
-    Tx(mut tx): Tx<L::Conn>,
+    Tx(tx): Tx<L::Conn>,
     Json(order): Json<Order>,
-) -> Result<(StatusCode, Json<Charge>), (StatusCode, String)> {
+) -> Booked {
+    book::<L>(tx, Charge::new(positive(order)?), &pause).await
+}
+
+/// A refund is a charge of less than nothing.
+async fn refund<L: Ledger>(
+    Query(pause): Query<Pause>,
+    Tx(tx): Tx<L::Conn>,
+    Json(order): Json<Order>,
+) -> Booked {
+    let Order { customer, cents } = positive(order)?;
+    book::<L>(tx, Charge::new(Order { customer, cents: -cents }), &pause).await
+}
+
+fn positive(order: Order) -> Result<Order, (StatusCode, String)> {
     if order.cents <= 0 {
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "cents must be positive\n".into()));
     }
-    let charge = Charge::new(order);
+    Ok(order)
+}
+
+/// Books a charge. What it writes and the stored answer are one commit: both, or neither.
+async fn book<L: Ledger>(mut tx: core::Tx<L::Conn>, charge: Charge, pause: &Pause) -> Booked {
     L::book(tx.conn().await.map_err(internal)?, &charge).await.map_err(internal)?;
     if pause.pause_ms > 0 {
         // The worst moment to die: the charge is written, and not yet committed. A real handler does

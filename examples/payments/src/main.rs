@@ -1,20 +1,11 @@
-//! A payment service whose charges happen once: evenkeel's idempotency in front of an axum handler,
-//! on one SQLite file or any other store. The README beside it tells the story with curl.
-
-mod charges; // what is charged, and where it is kept
-mod http; // the routes
+//! The service as a program.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use evenkeel::core::{BoxError, Transactional};
-use evenkeel::idempotency::Idempotency;
-use evenkeel::pg::PgStore;
-use evenkeel::sqlite::SqliteStore;
+use evenkeel::core::BoxError;
 use tokio::net::TcpListener;
-
-use crate::charges::{Ledger, PgTable, Records, SqliteTable};
 
 /// A payment service whose charges happen once.
 #[derive(Debug, Parser)]
@@ -33,35 +24,15 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let options = Options::parse();
-    let url = &options.store;
-    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
-        "sqlite" => serve(&options, SqliteStore::open(url).await?, SqliteTable::open(url).await?).await,
-        // sqlx knows the database by its long name.
-        "pg" => {
-            let table = PgTable::open(&url.replacen("pg:", "postgres:", 1)).await?;
-            serve(&options, PgStore::open(url).await?, table).await
-        }
-        _ => {
-            let store = evenkeel::open(url).await?;
-            serve(&options, store.clone(), Records(store)).await
-        }
-    }
-}
-
-async fn serve<S, L>(options: &Options, store: S, ledger: L) -> Result<(), BoxError>
-where
-    S: Transactional<Conn = L::Conn> + Clone,
-    L: Ledger,
-{
-    let idempotency = Idempotency::new(store).lease(Duration::from_millis(options.lease_ms));
-    let maintenance = tokio::spawn(idempotency.maintenance().run(interrupted()));
+    let lease = Duration::from_millis(options.lease_ms);
+    let (router, maintenance) = example_payments::open(&options.store, lease, interrupted()).await?;
 
     let listener = TcpListener::bind(options.listen).await?;
     let address = listener.local_addr()?;
     println!("listening on http://{address}, charges are kept in {}\n", options.store);
     println!("{}", things_to_try(address));
 
-    axum::serve(listener, http::router(idempotency, ledger)).with_graceful_shutdown(interrupted()).await?;
+    axum::serve(listener, router).with_graceful_shutdown(interrupted()).await?;
     maintenance.await?;
     Ok(())
 }

@@ -30,11 +30,13 @@ pub(crate) struct Queue {
     about: &'static str,
 }
 
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 6] = [
     ("flare.tasks", "what one commit cannot hold: publications to many, back-fills, replays, clearing up"),
     ("flare.pumps", "the subscriptions that have deliveries"),
     ("flare.deliver/{subscription}", "the deliveries of one subscription"),
     ("flare.exhausted/{subscription}", "those of its deliveries that were tried for the last time"),
+    ("choreograph.runs", "the runs that have something to do, now or at a time"),
+    ("choreograph.tasks", "what has to be done for a run in another partition, or later"),
 ];
 
 /// Which jobs.

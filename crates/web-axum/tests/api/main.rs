@@ -1,4 +1,4 @@
-//! The HTTP API of flare and the operations router, as their callers see them.
+//! The HTTP APIs of flare and choreograph and the operations router, as their callers see them.
 
 mod documents;
 mod inspection;
@@ -7,6 +7,7 @@ mod openapi;
 mod operations;
 mod pulling;
 mod resources;
+mod runs;
 mod scopes;
 mod service;
 mod subscriptions;

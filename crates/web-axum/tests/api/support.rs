@@ -1,15 +1,20 @@
 //! The HTTP API on a memory store and a clock that moves when told to.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::{Extension, Router};
 use bytes::Bytes;
+use evenkeel_choreograph::Choreographer;
 use evenkeel_core::{AnyStore, Clock, ManualClock, MemoryStore, Timestamp};
 use evenkeel_flare::Flare;
+use evenkeel_flare::net::{Outgoing, Reply, SendError, Transport};
 use evenkeel_idempotency::{Idempotency, Scope as Keys};
 use evenkeel_web_axum::access::Scopes;
 use evenkeel_web_axum::flare::Api;
 use evenkeel_web_axum::operations::Operations;
-use evenkeel_web_axum::{IdempotencyLayer, openapi, value};
+use evenkeel_web_axum::{IdempotencyLayer, choreograph, openapi, value};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -20,6 +25,7 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) flare: Flare,
     pub(crate) idempotency: Idempotency<AnyStore>,
+    pub(crate) choreographer: Choreographer,
     pub(crate) router: Router,
 }
 
@@ -33,11 +39,14 @@ impl World {
         let clock = ManualClock::at(Timestamp::from_micros(1_714_521_600_000_000));
         let flare = Flare::new(store.clone()).clock(clock.shared());
         let idempotency = Idempotency::new(store.clone()).clock(clock.shared());
+        let choreographer = Choreographer::new(store.clone()).clock(clock.shared());
         let once = IdempotencyLayer::new(idempotency.clone(), value(Keys::Global));
-        let router = Api::new(flare.clone()).idempotency(once).clock(clock.shared()).router();
+        let runs = choreograph::Api::new(&choreographer).idempotency(once.clone()).clock(clock.shared());
+        let api = Api::new(flare.clone()).transport(Hosts).idempotency(once).clock(clock.shared());
+        let router = api.router().merge(runs.router());
         let operations = Operations::new(store.clone(), idempotency.clone()).clock(clock.shared());
         let router = router.merge(operations.router()).merge(openapi::router());
-        Self { store, clock, flare, idempotency, router }
+        Self { store, clock, flare, idempotency, choreographer, router }
     }
 
     /// The same where every caller has these scopes.
@@ -97,6 +106,24 @@ pub(crate) fn orders() -> Value {
 /// A subscription that is sent its messages.
 pub(crate) fn hook(url: &str) -> Value {
     json!({"endpoint": {"url": url, "method": "POST"}, "delivery": {"success": [200]}})
+}
+
+/// Subscribers that answer the status that their host is named for; another host does not exist.
+#[derive(Debug)]
+struct Hosts;
+
+#[async_trait]
+impl Transport for Hosts {
+    async fn send(&self, outgoing: Outgoing) -> Result<Reply, SendError> {
+        let host = outgoing.uri.host().unwrap().to_owned();
+        match host.split('.').next().unwrap().parse() {
+            Ok(status) => {
+                let took = Duration::from_millis(5);
+                Ok(Reply { status, retry_after: None, body: outgoing.body, took })
+            }
+            Err(_) => Err(SendError::Dns { host, reason: "no such host".into() }),
+        }
+    }
 }
 
 /// What came back.

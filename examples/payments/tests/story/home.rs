@@ -4,8 +4,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::service::Service;
-
 /// The stores that the stories are played on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Store {
@@ -42,7 +40,7 @@ impl Store {
 
 /// A clean store of one story.
 pub(crate) struct Home {
-    url: String,
+    pub(crate) url: String,
     _folder: TempDir,
     _redis: Option<Redis>,
 }
@@ -50,21 +48,16 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) async fn on(store: Store) -> Self {
         let folder = TempDir::new().unwrap();
-        let name = format!("payments_{}", Uuid::new_v4().simple());
+        let name = format!("story_{}", Uuid::new_v4().simple());
         let redis = (store == Store::Redis).then(|| Redis::start(&[]).unwrap());
         let url = match (store, &redis) {
             (Store::Pg, _) => pg_database(&name).await,
             (Store::Dynamo, _) => dynamo_table(&name).await,
             (_, Some(redis)) => redis.url(),
-            (Store::Sqlite, _) => format!("sqlite://{}", folder.path().join("payments.db").display()),
+            (Store::Sqlite, _) => format!("sqlite://{}", folder.path().join("story.db").display()),
             _ => "memory:".to_owned(),
         };
         Self { url, _folder: folder, _redis: redis }
-    }
-
-    /// Starts a service on it.
-    pub(crate) async fn serve(&self) -> Service {
-        Service::start(&self.url).await
     }
 }
 

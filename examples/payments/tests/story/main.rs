@@ -46,9 +46,10 @@ macro_rules! stories {
     };
 }
 
-const STORIES: [(&str, Needs, Story); 6] = stories![
+const STORIES: [(&str, Needs, Story); 7] = stories![
     Anything: a_retry_is_answered_and_charges_nothing,
     Anything: a_charge_without_a_key_is_refused,
+    Anything: a_refund_takes_a_charge_back_once,
     Anything: a_refused_charge_is_refused_again_and_leaves_nothing,
     Anything: of_two_at_once_the_second_is_told_to_come_back,
     ALifeOfItsOwn: killed_in_the_middle_and_retried_it_charges_once,
@@ -82,6 +83,21 @@ async fn a_charge_without_a_key_is_refused(home: Home) {
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert!(answer.problem()["detail"].is_string());
     assert!(service.charges().await.is_empty());
+}
+
+async fn a_refund_takes_a_charge_back_once(home: Home) {
+    let service = home.serve().await;
+    service.charge(Some("order-17"), "/charges", ada(1200)).await;
+
+    for is_replay in [false, true] {
+        let answer = service.charge(Some("return-17"), "/refunds", ada(1200)).await;
+        assert_eq!((answer.status(), answer.is_replay()), (StatusCode::CREATED, is_replay));
+    }
+
+    let charges = service.charges().await;
+    let mut cents: Vec<_> = charges.iter().map(|charge| charge["cents"].as_i64().unwrap()).collect();
+    cents.sort_unstable();
+    assert_eq!(cents, [-1200, 1200]);
 }
 
 async fn a_refused_charge_is_refused_again_and_leaves_nothing(home: Home) {

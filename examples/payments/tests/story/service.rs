@@ -9,6 +9,15 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::home::Home;
+
+impl Home {
+    /// Starts a service on it.
+    pub(crate) async fn serve(&self) -> Service {
+        Service::start(&self.url).await
+    }
+}
+
 /// A running service; killed when dropped.
 pub(crate) struct Service {
     process: Child,
@@ -16,7 +25,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) async fn start(store: &str) -> Self {
+    async fn start(store: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_example-payments"))
             .args(["--listen", "127.0.0.1:0", "--lease-ms", "3000"])
             .env("EVENKEEL_STORE", store)

@@ -1,0 +1,80 @@
+//! A run from its lease to its rest or end.
+
+use std::sync::Arc;
+
+use evenkeel_core::{ErrorKind, LeasedJob, Partition, Result};
+use tokio::sync::watch;
+
+use super::choreographer::Engine;
+use super::commit;
+use super::driver::{Driver, Held, Reload, Stop, Work};
+use super::journal::Journal;
+use super::records::RunRecord;
+use crate::outcome::RunState;
+use crate::policy::VersionPolicy;
+
+/// Works on a leased run until it rests or ends.
+pub(crate) async fn drive(
+    engine: &Arc<Engine>,
+    at: &Partition,
+    job: LeasedJob,
+    closing: watch::Receiver<bool>,
+) {
+    let LeasedJob { id, token, attempt, until, .. } = job;
+    let lease = Held { token, attempt, until };
+    if let Err(error) = hold(engine, at, &id, lease, closing).await {
+        if error.kind() == ErrorKind::LeaseLost {
+            tracing::info!(run = id, "another worker took the run over");
+        } else {
+            tracing::warn!(%error, run = id, "a run was left to its next worker");
+        }
+    }
+}
+
+async fn hold(
+    engine: &Arc<Engine>,
+    at: &Partition,
+    id: &str,
+    mut lease: Held,
+    closing: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut reload: Option<Reload> = None;
+    loop {
+        let Some(journal) = Journal::load(&engine.store, at, id, engine.now()).await? else {
+            return commit::ack(engine, at, id, lease.token).await;
+        };
+        if journal.record.state != RunState::Running {
+            return commit::ack(engine, at, id, lease.token).await;
+        }
+        let RunRecord { definition, version, .. } = &journal.record;
+        let Some(registered) = engine.shared.version(definition, version) else {
+            return leave(engine, at, id, lease, journal).await;
+        };
+        let mut driver = Box::new(Driver::new(
+            engine,
+            registered,
+            (at, id),
+            lease,
+            closing.clone(),
+            journal,
+            reload.as_ref(),
+        )?);
+        if let Some((step, began_at, failed)) = reload.take().and_then(|reload| reload.failed) {
+            driver.failed(Work::Step(step), began_at, failed);
+        }
+        match Box::pin(driver.work()).await {
+            Ok(()) => return Ok(()),
+            Err(Stop::Reload(again)) => {
+                lease.until = driver.lease.until;
+                reload = Some(again);
+            }
+            Err(Stop::Abandon(error)) => return Err(error),
+        }
+    }
+}
+
+/// What becomes of a run whose version is not registered here.
+async fn leave(engine: &Arc<Engine>, at: &Partition, id: &str, lease: Held, journal: Journal) -> Result<()> {
+    let policy = engine.shared.newest(&journal.record.definition).map(|newest| newest.plan.version_policy);
+    commit::leave(engine, at, id, lease, journal, policy.unwrap_or(VersionPolicy::Pin)).await
+}

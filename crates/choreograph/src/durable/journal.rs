@@ -1,0 +1,97 @@
+//! Everything that is kept of a run, read back.
+
+use std::collections::BTreeMap;
+
+use evenkeel_core::{Partition, Record, Result, Scan, Store, Timestamp, Version};
+use serde_json::value::RawValue;
+
+use super::places;
+use super::records::{
+    ChildRecord, ItemRecord, RunRecord, SignalRecord, StepRecord, UndoRecord, corrupt, decode,
+};
+
+/// How many records are read at a time.
+const PAGE: usize = 200;
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) record: RunRecord,
+    pub(crate) version: Version,
+    pub(crate) input: Box<RawValue>,
+    pub(crate) steps: BTreeMap<usize, StepRecord>,
+    pub(crate) undone: BTreeMap<usize, UndoRecord>,
+    pub(crate) lists: BTreeMap<usize, Vec<Box<RawValue>>>,
+    pub(crate) items: BTreeMap<(usize, usize), ItemRecord>,
+    /// Those that nobody has taken, by their ids.
+    pub(crate) signals: BTreeMap<String, SignalRecord>,
+    pub(crate) children: BTreeMap<usize, ChildRecord>,
+}
+
+impl Journal {
+    /// What is kept of `run`; `None` where there is nothing.
+    pub(crate) async fn load(
+        store: &impl Store,
+        at: &Partition,
+        run: &str,
+        now: Timestamp,
+    ) -> Result<Option<Self>> {
+        let mut records = BTreeMap::new();
+        let mut scan = Scan::new(places::RUN, run, PAGE, now);
+        loop {
+            let page = store.scan(at, scan.clone()).await?;
+            records.extend(page.records);
+            match page.cursor {
+                Some(cursor) => scan = scan.after(cursor),
+                None => break,
+            }
+        }
+        let Some(record) = records.remove(places::RECORD) else { return Ok(None) };
+        let Some(input) = records.remove(places::INPUT) else {
+            // Both are forgotten at once, but a store may show the half of it to a scan.
+            let key = places::key(run, places::RECORD);
+            let found = store.get(at, now, std::slice::from_ref(&key)).await?;
+            return match found.into_iter().next().flatten() {
+                Some(_) => Err(corrupt(run, places::INPUT)),
+                None => Ok(None),
+            };
+        };
+        let mut journal = Self {
+            record: decode(run, places::RECORD, &record.value)?,
+            version: record.version,
+            input: decode(run, places::INPUT, &input.value)?,
+            steps: BTreeMap::new(),
+            undone: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            items: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            children: BTreeMap::new(),
+        };
+        for (id, record) in records {
+            journal.add(run, &id, &record)?;
+        }
+        Ok(Some(journal))
+    }
+
+    fn add(&mut self, run: &str, id: &str, Record { value, .. }: &Record) -> Result<()> {
+        let number =
+            |text: &str| text.parse::<usize>().map_err(|source| corrupt(run, id).with_source(source));
+        if let Some(step) = id.strip_prefix(places::STEP) {
+            self.steps.insert(number(step)?, decode(run, id, value)?);
+        } else if let Some(step) = id.strip_prefix(places::UNDO) {
+            self.undone.insert(number(step)?, decode(run, id, value)?);
+        } else if let Some(step) = id.strip_prefix(places::LIST) {
+            self.lists.insert(number(step)?, decode(run, id, value)?);
+        } else if let Some((step, item)) = id.strip_prefix(places::ITEM).and_then(|it| it.split_once('/')) {
+            self.items.insert((number(step)?, number(item)?), decode(run, id, value)?);
+        } else if let Some(signal) = id.strip_prefix(places::SIGNAL) {
+            let record: SignalRecord = decode(run, id, value)?;
+            if record.payload.is_some() {
+                self.signals.insert(signal.to_owned(), record);
+            }
+        } else if let Some(step) = id.strip_prefix(places::CHILD) {
+            self.children.insert(number(step)?, decode(run, id, value)?);
+        }
+        // Anything else was written by a later release: it is left alone.
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! What is kept of a run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use evenkeel_core::{Error, ErrorKind, Result, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::StepError;
+use crate::outcome::RunState;
+
+/// The run itself: what is not said by the records of its steps. It is written where a run begins,
+/// rests, turns or ends, not with each step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    pub(crate) definition: String,
+    pub(crate) version: String,
+    pub(crate) state: RunState,
+    pub(crate) started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) finished_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<Timestamp>,
+    /// How long after its start, or the last retry, the deadline is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline_after: Option<Duration>,
+    /// The attempt of the run's job at which it was last put back in order. A holder whose attempt
+    /// is not the next one knows that another began and vanished.
+    #[serde(default)]
+    pub(crate) released: u32,
+    /// It was put back, and what a vanished holder did was not yet looked into.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) in_doubt: bool,
+    /// A person decided to go on: nothing is in doubt, whatever the attempt.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) resumed: bool,
+    /// When somebody asked to stop it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancelled_at: Option<Timestamp>,
+    /// Why it is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parked: Option<StepError>,
+    /// What stopped it: from here on it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<StepError>,
+    /// What there is to remember of steps, items and compensations that have not come to their end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) open: BTreeMap<String, Open>,
+    /// How many entries its history has.
+    #[serde(default)]
+    pub(crate) entries: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Parent>,
+    /// Some of its steps are forgotten already: there is no way back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) forgotten: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A step, an item or a compensation that has not come to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    /// How many attempts failed.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// How often it was cut off.
+    #[serde(default)]
+    pub(crate) interruptions: u32,
+    /// When it was reached, or first attempted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) began_at: Option<Timestamp>,
+    /// What it waits for at most: the next attempt, the end of a sleep, a timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<Timestamp>,
+    /// Its condition held.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) taken: bool,
+}
+
+/// What the end of a run is told to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parent {
+    pub(crate) run: String,
+    pub(crate) step: usize,
+}
+
+/// A step that came to its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StepRecord {
+    /// Counted over all steps of the run in the order in which they ended.
+    pub(crate) order: u64,
+    pub(crate) attempt: u32,
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+    pub(crate) end: StepEnd,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) pre_check: Option<Box<RawValue>>,
+    /// What its callbacks set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) set: Vec<SetValue>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StepEnd {
+    Done(Box<RawValue>),
+    Skipped(StepError),
+    NotTaken,
+    Failed(StepError),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SetValue {
+    pub(crate) step: usize,
+    pub(crate) part: SetPart,
+    pub(crate) value: Box<RawValue>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SetPart {
+    Job,
+    PreCheck,
+}
+
+/// A compensation that came to its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UndoRecord {
+    pub(crate) attempt: u32,
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<StepError>,
+}
+
+/// The value of an item of a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ItemRecord {
+    pub(crate) value: Box<RawValue>,
+    pub(crate) attempt: u32,
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+}
+
+/// A signal. It stays after it was taken, so that the same one is not taken again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SignalRecord {
+    pub(crate) name: String,
+    pub(crate) sent_at: Timestamp,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) payload: Option<Box<RawValue>>,
+}
+
+/// How the child of a step ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ChildRecord {
+    pub(crate) run: String,
+    pub(crate) state: RunState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<StepError>,
+    #[serde(default)]
+    pub(crate) values: BTreeMap<String, serde_json::Value>,
+}
+
+/// What an entry of the index says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct IndexEntry {
+    pub(crate) run: String,
+    pub(crate) definition: String,
+    pub(crate) started_at: Timestamp,
+}
+
+/// What is there is a value, `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+pub(crate) fn encode(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("what is kept of a run is JSON").into()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(run: &str, what: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|source| corrupt(run, what).with_source(source))
+}
+
+pub(crate) fn corrupt(run: &str, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "what is kept of a run cannot be read")
+        .with("run", format_args!("{run:?}"))
+        .with("record", what)
+}

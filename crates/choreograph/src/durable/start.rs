@@ -1,0 +1,165 @@
+use evenkeel_core::{Batch, Conflict, Error, ErrorKind, Expect, Found, Merge, Record, Result, Store};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::choreographer::{Choreographer, Engine};
+use super::places;
+use super::records::{IndexEntry, Parent, RunRecord, decode, encode};
+use super::tasks::Task;
+use crate::outcome::RunState;
+use crate::plan::Plan;
+
+/// What a start came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The run is new.
+    New,
+    /// It was started before, with the same input.
+    Existing,
+}
+
+/// A run to be started.
+pub(crate) struct NewRun {
+    id: String,
+    definition: &'static str,
+    version: String,
+    input: Box<RawValue>,
+    deadline_after: Option<std::time::Duration>,
+    parent: Option<Parent>,
+}
+
+impl<S: Store + Clone> Choreographer<S> {
+    /// Starts a run of a definition that is registered here. Its id, 1 to 256 bytes, is yours: the
+    /// same id with the same input is the same run, until it is forgotten after its retention.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the id was used with another definition or input; `NotFound` for a
+    /// definition that is not registered; `InvalidInput` for an id, or for an input that is not of
+    /// the definition's type; `TooLarge`; those of the store.
+    pub async fn start(&self, definition: &str, run: &str, input: &impl Serialize) -> Result<Started> {
+        let new = self.new_run(definition, run, input)?;
+        self.engine.start(new).await
+    }
+
+    /// Starts a run with the caller's batch: both or neither.
+    ///
+    /// Where the run's home is another partition than the batch's, a worker starts it soon after;
+    /// one that exists with another input is then left alone. At home, an id that was used before
+    /// is a `Conflict` of the batch.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), but for `AlreadyExists`; nothing is added to the batch then.
+    pub fn start_in(
+        &self,
+        batch: &mut Batch,
+        definition: &str,
+        run: &str,
+        input: &impl Serialize,
+    ) -> Result<()> {
+        let new = self.new_run(definition, run, input)?;
+        if *batch.at() == self.engine.at(run) {
+            new.write(batch);
+        } else {
+            let NewRun { id, definition, input, parent, .. } = new;
+            let task = Task::Start { run: id, definition: definition.to_owned(), input, parent };
+            batch.push(places::TASKS, task.id(), batch.now(), encode(&task), Merge::Keep);
+        }
+        Ok(())
+    }
+
+    fn new_run(&self, definition: &str, run: &str, input: &impl Serialize) -> Result<NewRun> {
+        let registered = self.engine.shared.newest(definition)?;
+        let input = serde_json::value::to_raw_value(input).map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, "the input cannot be turned into JSON").with_source(source)
+        })?;
+        NewRun::of(&registered.plan, run, input, None)
+    }
+}
+
+impl NewRun {
+    pub(crate) fn of(plan: &Plan, id: &str, input: Box<RawValue>, parent: Option<Parent>) -> Result<Self> {
+        places::check_run_id(id)?;
+        (plan.input.decode)(&input).map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, "the input is not of the definition's type")
+                .with("definition", format_args!("{:?}", plan.name))
+                .with("problem", &source)
+                .with_source(source)
+        })?;
+        Ok(Self {
+            id: id.to_owned(),
+            definition: plan.name,
+            version: plan.hash.clone(),
+            input,
+            deadline_after: plan.deadline,
+            parent,
+        })
+    }
+
+    fn write(&self, batch: &mut Batch) {
+        let now = batch.now();
+        let record = RunRecord {
+            definition: self.definition.to_owned(),
+            version: self.version.clone(),
+            state: RunState::Running,
+            started_at: now,
+            finished_at: None,
+            deadline: self.deadline_after.map(|after| now + after),
+            deadline_after: self.deadline_after,
+            released: 0,
+            in_doubt: false,
+            resumed: false,
+            cancelled_at: None,
+            parked: None,
+            error: None,
+            open: std::collections::BTreeMap::new(),
+            entries: 0,
+            parent: self.parent.clone(),
+            forgotten: false,
+        };
+        let entry =
+            IndexEntry { run: self.id.clone(), definition: record.definition.clone(), started_at: now };
+        batch.put(places::key(&self.id, places::RECORD), encode(&record), Expect::Absent).put(
+            places::key(&self.id, places::INPUT),
+            self.input.get().to_owned(),
+            Expect::Any,
+        );
+        places::INDEX.enter(batch, RunState::Running.as_str(), &places::entry(&self.id, now), encode(&entry));
+        batch.push(places::RUNS, &*self.id, now, "", Merge::Sooner);
+    }
+}
+
+impl Engine {
+    pub(crate) async fn start(&self, new: NewRun) -> Result<Started> {
+        let at = self.at(&new.id);
+        let mut batch = Batch::new(at.clone(), self.now());
+        new.write(&mut batch);
+        let error = match self.store.commit(batch).await {
+            Ok(_) => return Ok(Started::New),
+            Err(error) => error,
+        };
+        let Some(Conflict { found: Found::Record { record: Some(Record { value, .. }), .. }, .. }) =
+            error.conflict()
+        else {
+            return Err(error);
+        };
+        let standing: RunRecord = decode(&new.id, places::RECORD, value)?;
+        let key = places::key(&new.id, places::INPUT);
+        let input =
+            self.store.get(&at, self.now(), std::slice::from_ref(&key)).await?.into_iter().next().flatten();
+        let same_input = match input {
+            Some(record) => {
+                let standing: serde_json::Value = decode(&new.id, places::INPUT, &record.value)?;
+                serde_json::from_str::<serde_json::Value>(new.input.get())
+                    .is_ok_and(|input| input == standing)
+            }
+            None => false,
+        };
+        if standing.definition == new.definition && same_input {
+            return Ok(Started::Existing);
+        }
+        let what = if same_input { "definition" } else { "input" };
+        Err(Error::new(ErrorKind::AlreadyExists, format!("the run was started with another {what}"))
+            .with("run", format_args!("{:?}", new.id))
+            .with("definition", format_args!("{:?}", standing.definition)))
+    }
+}

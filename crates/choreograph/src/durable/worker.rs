@@ -1,0 +1,195 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_core::{Lease, LeasedJob, Partition, Signal, Signals, Store, StoreExt, Timestamp};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::choreographer::{Choreographer, Engine};
+use super::{hold, places};
+
+/// The waits between looks at a queue without a hint that there is something: the first, and the
+/// longest after nothing was found again and again.
+const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+
+/// The least time between two looks of which the first found less than it asked for, however many
+/// hints there are.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// How many jobs are taken at a time.
+const MOST_JOBS: usize = 64;
+
+/// What makes the runs of a store go on.
+///
+/// Any number of workers, in any number of processes, share the work without knowing of each other.
+#[derive(Debug)]
+pub struct Worker {
+    engine: Arc<Engine>,
+    concurrency: usize,
+}
+
+impl<S: Store + Clone> Choreographer<S> {
+    /// A worker for the definitions that are registered here. It does nothing before it is
+    /// [run](Worker::run).
+    #[must_use]
+    pub fn worker(&self) -> Worker {
+        Worker { engine: Arc::clone(&self.engine), concurrency: 64 }
+    }
+}
+
+impl Worker {
+    /// How many runs are under way at once; 64 unless set, at least 1. Runs that wait take no
+    /// place.
+    #[must_use]
+    pub fn concurrency(self, runs: usize) -> Self {
+        Self { concurrency: runs.max(1), ..self }
+    }
+
+    /// Works until `shutdown` completes; then lets the callbacks under way come to their end, at
+    /// most one lease, and puts their runs back.
+    ///
+    /// Dropping the future stops at once; what was under way is interrupted, and taken over when
+    /// its lease has run out.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+        let Self { engine, concurrency } = self;
+        let clock = Arc::clone(&engine.settings.clock);
+        let partitions = engine.store.partitions();
+        let node = Arc::new(Node {
+            closing: watch::Sender::new(false),
+            places: Arc::new(Semaphore::new(concurrency)),
+            hints: partitions.iter().map(|at| (at.clone(), Hints::default())).collect(),
+            engine,
+        });
+        let mut work = JoinSet::new();
+        // Subscribed before the first look, so that nothing falls between.
+        let signals = node.engine.store.signals();
+        work.spawn(Arc::clone(&node).listen(signals));
+        for at in partitions {
+            work.spawn(Arc::clone(&node).look_for_runs(at.clone()));
+            work.spawn(Arc::clone(&node).look_for_tasks(at));
+        }
+        shutdown.await;
+        node.closing.send_replace(true);
+        let drained = async { while work.join_next().await.is_some() {} };
+        let _ = clock.timeout_at(clock.now() + node.engine.settings.lease, drained).await;
+    }
+}
+
+struct Node {
+    engine: Arc<Engine>,
+    closing: watch::Sender<bool>,
+    places: Arc<Semaphore>,
+    hints: HashMap<Partition, Hints>,
+}
+
+#[derive(Default)]
+struct Hints {
+    runs: Notify,
+    tasks: Notify,
+}
+
+impl Node {
+    async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        closing.wait_for(|closing| *closing).await.expect("the node keeps the sender");
+    }
+
+    /// Passes the store's hints on to whom they concern.
+    async fn listen(self: Arc<Self>, mut signals: Signals) {
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.closed() => return,
+            };
+            match signal {
+                Signal::Queue { at, queue } => {
+                    let Some(hints) = self.hints.get(&at) else { continue };
+                    match &*queue {
+                        places::RUNS => hints.runs.notify_one(),
+                        places::TASKS => hints.tasks.notify_one(),
+                        _ => {}
+                    }
+                }
+                Signal::Log { .. } => {}
+                Signal::Missed => self.hints.values().for_each(|hints| {
+                    hints.runs.notify_one();
+                    hints.tasks.notify_one();
+                }),
+            }
+        }
+    }
+
+    async fn look_for_runs(self: Arc<Self>, at: Partition) {
+        let hint = &self.hints[&at].runs;
+        self.look(&at, places::RUNS, hint, |job| {
+            let (engine, at, closing) = (Arc::clone(&self.engine), at.clone(), self.closing.subscribe());
+            async move { hold::drive(&engine, &at, job, closing).await }
+        })
+        .await;
+    }
+
+    async fn look_for_tasks(self: Arc<Self>, at: Partition) {
+        let hint = &self.hints[&at].tasks;
+        self.look(&at, places::TASKS, hint, |job| {
+            let (engine, at) = (Arc::clone(&self.engine), at.clone());
+            async move { engine.work_on(&at, job).await }
+        })
+        .await;
+    }
+
+    /// Takes the due jobs of a queue and starts what `begin` makes of each, as long as there are
+    /// places, until the worker closes; then waits for what it started.
+    async fn look<F>(&self, at: &Partition, queue: &str, hint: &Notify, begin: impl Fn(LeasedJob) -> F + Send)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Engine { store, settings, .. } = &*self.engine;
+        let clock = &settings.clock;
+        let mut started = JoinSet::new();
+        let mut poll = POLLS.0;
+        loop {
+            // What is leased and not begun would run out of its lease.
+            let place = tokio::select! {
+                place = Arc::clone(&self.places).acquire_owned() => place.expect("nobody closes the semaphore"),
+                () = self.closed() => break,
+            };
+            let mut places = vec![place];
+            while places.len() < MOST_JOBS
+                && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
+            {
+                places.push(place);
+            }
+            let (now, max) = (clock.now(), places.len());
+            let want = Lease { queue: queue.to_owned(), max, hold_for: settings.lease, now };
+            let leased = store.lease(at, want).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, %at, queue, "a queue could not be looked at");
+                evenkeel_core::Leased::default()
+            });
+            let found = leased.jobs.len();
+            for job in leased.jobs {
+                let (work, place) = (begin(job), places.pop());
+                started.spawn(async move {
+                    work.await;
+                    drop(place);
+                });
+            }
+            drop(places);
+            while started.try_join_next().is_some() {}
+            if *self.closing.borrow() {
+                break;
+            }
+            if found == max {
+                continue;
+            }
+            poll = if found > 0 { POLLS.0 } else { (poll * 2).min(POLLS.1) };
+            let next_look = leased.next_due.unwrap_or(Timestamp::MAX).min(now + poll);
+            tokio::select! {
+                () = hint.notified() => clock.sleep_until(now + BREATH).await,
+                () = clock.sleep_until(next_look.max(now + BREATH)) => {}
+                () = self.closed() => {}
+            }
+        }
+        while started.join_next().await.is_some() {}
+    }
+}

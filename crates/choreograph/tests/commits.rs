@@ -1,0 +1,154 @@
+//! What a durable run writes, and when.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::{Bench, Fallible, Running, settle};
+use evenkeel_choreograph::{Choreographer, Definition, RunState, Started, StepContext, StepKey};
+use evenkeel_core::{
+    Batch, Committed, ErrorKind, JobPage, Jobs, Key, Lease, Leased, MemoryStore, Namespace, Partition, Read,
+    Record, RecordPage, Result, Scan, Signals, Slice, Store, StoreExt, StoreInfo, Timestamp,
+};
+use tokio::sync::Semaphore;
+
+/// Counts commits, and where it has a gate lets through as many as that has permits.
+#[derive(Clone, Debug)]
+struct Watched {
+    store: MemoryStore,
+    commits: Arc<AtomicU64>,
+    gate: Option<Arc<Semaphore>>,
+}
+
+impl Watched {
+    fn new(store: &MemoryStore) -> Self {
+        Self { store: store.clone(), commits: Arc::default(), gate: None }
+    }
+}
+
+#[async_trait]
+impl Store for Watched {
+    fn info(&self) -> &StoreInfo {
+        self.store.info()
+    }
+
+    fn namespace(&self, namespace: Namespace) -> Self {
+        Self { store: self.store.namespace(namespace), ..self.clone() }
+    }
+
+    async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
+        self.store.get(at, now, keys).await
+    }
+
+    async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
+        self.store.scan(at, scan).await
+    }
+
+    async fn read(&self, at: &Partition, read: Read) -> Result<Slice> {
+        self.store.read(at, read).await
+    }
+
+    async fn jobs(&self, at: &Partition, want: Jobs) -> Result<JobPage> {
+        self.store.jobs(at, want).await
+    }
+
+    async fn lease(&self, at: &Partition, want: Lease) -> Result<Leased> {
+        self.store.lease(at, want).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed> {
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.expect("nobody closes the gate").forget();
+        }
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.store.commit(batch).await
+    }
+
+    async fn sweep(&self, at: &Partition, now: Timestamp, limit: usize) -> Result<usize> {
+        self.store.sweep(at, now, limit).await
+    }
+
+    fn signals(&self) -> Signals {
+        self.store.signals()
+    }
+}
+
+#[tokio::test]
+async fn a_plain_step_is_one_commit_and_a_run_one_besides() {
+    let bench = Bench::new(1);
+    let counting = Watched::new(&bench.store);
+    let choreographer =
+        Choreographer::new(counting.clone().any()).clock(evenkeel_core::ManualClock::shared(&bench.clock));
+    let step = || async |_: StepContext<()>| Fallible::Ok(());
+    let definition = Definition::<()>::builder("counted")
+        .unnamed(step())
+        .unnamed(step())
+        .unnamed(step())
+        .unnamed(step())
+        .unnamed(step())
+        .build()
+        .unwrap();
+    choreographer.register(definition).unwrap();
+    let _worker = Running::start(&choreographer);
+    for n in 0..20 {
+        choreographer.start("counted", &format!("r{n}"), &()).await.unwrap();
+    }
+    for n in 0..20 {
+        assert_eq!(bench.outcome(&choreographer, &format!("r{n}")).await.state, RunState::Completed);
+    }
+    assert_eq!(counting.commits.load(Ordering::SeqCst), 20 * (5 + 1));
+}
+
+#[tokio::test]
+async fn while_a_long_run_is_forgotten_it_can_be_read_and_not_be_retried() {
+    const ITEMS: StepKey<Vec<u32>> = StepKey::new("items");
+    let bench = Bench::new(1);
+    let definition = || {
+        Definition::<u32>::builder("long")
+            .for_each(ITEMS, 20, |_| (0..100).collect::<Vec<u32>>(), async |_, item| Fallible::Ok(*item))
+            .step(StepKey::<u32>::new("last"), async |_| Err::<u32, _>("no"))
+            .build()
+            .unwrap()
+    };
+    let choreographer = bench.choreographer().retention(Duration::from_hours(48));
+    choreographer.register(definition()).unwrap();
+    let worker = Running::start(&choreographer);
+    choreographer.start("long", "r", &1).await.unwrap();
+    assert_eq!(bench.outcome(&choreographer, "r").await.state, RunState::Failed);
+    worker.kill().await;
+    bench.clock.advance(Duration::from_hours(49));
+
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Watched { gate: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    let forgetful =
+        Choreographer::new(gated.any()).clock(bench.clock.shared()).retention(Duration::from_hours(48));
+    forgetful.register(definition()).unwrap();
+    let _worker = Running::start(&forgetful);
+    let mut halves = 0;
+    for _ in 0..100 {
+        gate.add_permits(1);
+        settle().await;
+        bench.clock.advance(Duration::from_secs(1));
+        settle().await;
+        let found = choreographer.inspect("r").await.unwrap();
+        assert_eq!(choreographer.history("r").await.unwrap().is_some(), found.is_some());
+        let Some(run) = found else {
+            assert!(halves > 1, "it was half forgotten {halves} times");
+            return;
+        };
+        assert_eq!((run.state, run.input.get()), (RunState::Failed, "1"));
+        assert_eq!(choreographer.outcome("r").await.unwrap().state, RunState::Failed);
+        assert_eq!(choreographer.start("long", "r", &1).await.unwrap(), Started::Existing);
+        let steps = choreographer.history("r").await.unwrap().unwrap().len();
+        if steps < 100 {
+            halves += 1;
+            let error = choreographer.retry("r").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains("being forgotten"), "{error}");
+        }
+    }
+    panic!("it was never forgotten");
+}
