@@ -1,0 +1,105 @@
+use evenkeel_core::{
+    Batch, BoxError, Error, ErrorKind, Expect, Result, Store, StoreExt, Transactional, Version,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::projection::{Projection, may_pass};
+use crate::{Operations, Projector, places, settle};
+
+/// What is to run of a projection: one record, by which everything about it is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Control {
+    /// The version that readers read.
+    pub(crate) active: u32,
+    /// The version that is to take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) building: Option<u32>,
+    /// The version that was active before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<u32>,
+    /// The last version that there was.
+    pub(crate) latest: u32,
+    #[serde(default)]
+    pub(crate) paused: bool,
+}
+
+impl Control {
+    /// Makes a version the active one.
+    pub(crate) fn activate(&mut self, version: u32) {
+        self.previous = Some(self.active);
+        self.active = version;
+        self.building = None;
+    }
+}
+
+/// How often a change is tried where others change the same.
+const ATTEMPTS: usize = 10;
+
+impl<S: Store + Clone> Operations<S> {
+    /// What is to run, if anything has run yet.
+    pub(crate) async fn find_control(&self) -> Result<Option<(Control, Version)>> {
+        self.store.get_json(&self.home(), self.now(), &places::control(&self.name)).await
+    }
+
+    /// What is to run; version 1 from the first time that it is asked for.
+    pub(crate) async fn control(&self) -> Result<Control> {
+        match self.find_control().await? {
+            Some((control, _)) => Ok(control),
+            None => self.change(|_| Ok(())).await,
+        }
+    }
+
+    /// Changes what is to run, by compare-and-set; returns it as it is then.
+    pub(crate) async fn change(&self, change: impl Fn(&mut Control) -> Result<()>) -> Result<Control> {
+        let mut attempt = 1;
+        loop {
+            let found = self.find_control().await?;
+            let expect = found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
+            let new = Control { active: 1, building: None, previous: None, latest: 1, paused: false };
+            let mut control = found.map_or(new, |(control, _)| control);
+            change(&mut control)?;
+            let mut batch = Batch::new(self.home(), self.now());
+            let json = serde_json::to_vec(&control).expect("numbers and a flag turn into JSON");
+            batch.put(places::control(&self.name), json, expect);
+            match settle::commit(&self.store, &*self.clock, batch).await {
+                Ok(_) => return Ok(control),
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
+    /// Makes what a version needs, once.
+    pub(crate) async fn initialise(&self, version: u32) -> Result<()> {
+        let shared = &*self.shared;
+        let (home, key) = (shared.operations.home(), places::initialised(shared.name(), version));
+        if shared.store().get_one(&home, shared.now(), &key).await?.is_some() {
+            return Ok(());
+        }
+        let mut tx = shared.store().begin(home, shared.now()).await?;
+        if let Err(source) = shared.projector.init(version, &mut tx).await {
+            shared.store().rollback(tx).await;
+            return Err(self.failed("the projector could not initialise its read model", version, source));
+        }
+        tx.batch().set_now(shared.now()).put(key, "{}", Expect::Absent);
+        match shared.store().finish(tx).await {
+            Err(error) if !may_pass(&error) => Err(error),
+            Ok(_) => Ok(()),
+            // Somebody else may have done it, or it may have been done after all.
+            Err(error) => {
+                let key = places::initialised(shared.name(), version);
+                let found = shared.store().get_one(&shared.operations.home(), shared.now(), &key).await?;
+                found.map(drop).ok_or(error)
+            }
+        }
+    }
+
+    pub(crate) fn failed(&self, problem: &'static str, version: u32, source: BoxError) -> Error {
+        Error::new(ErrorKind::Unexpected, problem)
+            .with("projection", self.name())
+            .with("version", version)
+            .with_source(source)
+    }
+}

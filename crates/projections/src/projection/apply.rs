@@ -1,0 +1,78 @@
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use evenkeel_core::{BoxError, Error, ErrorKind, RetryHint, Transactional, Tx};
+use futures_util::FutureExt;
+
+use super::Shared;
+use crate::projector::{Context, Effects};
+use crate::{Projector, Recorded};
+
+/// A handler's failure.
+#[derive(Debug)]
+pub(super) struct HandlerError {
+    /// Which of the events it was, where that is known.
+    pub(super) at: Option<usize>,
+    pub(super) error: BoxError,
+}
+
+/// Has a projector apply events in a transaction. A panic is a failure.
+pub(super) async fn apply<P, S>(
+    shared: &Shared<P, S>,
+    version: u32,
+    effects: Effects,
+    events: &[Recorded],
+    state: &mut P::State,
+    tx: &mut Tx<S::Conn>,
+) -> Result<(), HandlerError>
+where
+    P: Projector<S::Conn>,
+    S: Transactional + Clone,
+{
+    let mut context = Context::new(tx, state, version, effects);
+    let applied = AssertUnwindSafe(shared.projector.apply_batch(events, &mut context)).catch_unwind().await;
+    let at = context.at;
+    match applied {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(HandlerError { at, error }),
+        Err(panic) => Err(HandlerError { at, error: panic_message(&*panic).into() }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("no message"))
+}
+
+/// The store's part in a handler's failure, where it may pass.
+pub(super) fn passing(error: BoxError) -> Result<Error, BoxError> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+    while let Some(cause) = source {
+        match cause.downcast_ref::<Error>() {
+            Some(store) if may_pass(store) => return Ok(store.repeated()),
+            _ => source = cause.source(),
+        }
+    }
+    Err(error)
+}
+
+/// Whether the same may succeed when it is done again from what is stored then.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown | ErrorKind::Conflict)
+        || error.retry() != RetryHint::Never
+}
+
+/// An error with all that caused it, in one line.
+pub(super) fn in_full(error: &BoxError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,372 @@
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use evenkeel_core::{
+    Batch, BoxError, Error, ErrorKind, Expect, Found, Op, Partition, Result, Transactional, Tx, Version,
+};
+use serde::Serialize;
+
+use super::apply::{HandlerError, apply, in_full, may_pass, passing};
+use super::cursor::{Cursor, Entry, Position, Stored, StoredEntry};
+use super::pace::Pace;
+use super::{Mode, Shared};
+use crate::projector::Effects;
+use crate::{Failure, OnFailure, Policy, Projector, Recorded, observe, places, settle};
+
+/// Why events are not applied any further.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The store failed, or somebody else moved on: what is stored is to be read again.
+    Store(Error),
+    /// A handler failed, and the policy is to stop.
+    Failed(Failure),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Events of one stream (or, in a stream projection, of a partition), in order.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// Whose they are: the place among the entries.
+    pub(super) slot: usize,
+    pub(super) events: Vec<Recorded>,
+}
+
+/// What applies units to the entries they belong to, in as few commits as they fit.
+pub(super) struct Drive<'a, P: Projector<S::Conn>, S: Transactional> {
+    pub(super) shared: &'a Shared<P, S>,
+    pub(super) at: &'a Partition,
+    pub(super) version: u32,
+    pub(super) group: &'a str,
+    pub(super) effects: Effects,
+    /// The effects of events up to this position are another version's.
+    pub(super) effects_after: u64,
+    pub(super) policy: Policy,
+    pub(super) pace: &'a Pace,
+    pub(super) entries: Vec<Entry<P::State>>,
+    /// Moves with the commits, and with the last of them to `to`; without it, the position is
+    /// somebody else's to move.
+    pub(super) cursor: Option<&'a mut Cursor>,
+    pub(super) to: u64,
+    /// Whether the streams stay set apart while their events are applied.
+    pub(super) keeps_parked: bool,
+    /// Goes with the last commit.
+    pub(super) last: Vec<Op>,
+}
+
+/// What came of a commit.
+enum Attempt {
+    Committed,
+    /// A handler failed, in a unit and perhaps at an event that is known.
+    Failed {
+        unit: usize,
+        at: Option<usize>,
+        error: BoxError,
+    },
+    /// It is beyond what fits a commit, or what may be contended for.
+    TooMuch(Error),
+}
+
+impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
+    /// Applies the units; returns the entries as they are stored then.
+    pub(super) async fn run(mut self, units: Vec<Unit>) -> Result<Vec<Entry<P::State>>, Stop> {
+        observe::queued(self.shared.name(), count(&units));
+        let mut queue = VecDeque::from([units]);
+        while let Some(mut chunk) = queue.pop_front() {
+            chunk.retain(|unit| !self.entries[unit.slot].is_parked);
+            if let Some(rest) = self.cut(&mut chunk) {
+                queue.push_front(rest);
+            }
+            if chunk.is_empty() && (!queue.is_empty() || self.cursor.is_none()) {
+                continue;
+            }
+            let to = self.reached(&chunk, queue.is_empty());
+            let events = count(&chunk);
+            let began = self.shared.now();
+            match self.attempt(&chunk, to).await? {
+                Attempt::Committed => {
+                    self.pace.took(events, self.shared.now().since(began));
+                    observe::applied(self.shared.name(), events);
+                }
+                Attempt::TooMuch(error) if events > 1 => {
+                    match error.kind() {
+                        ErrorKind::TooLarge => self.pace.too_large(events),
+                        _ => self.pace.shrink(events),
+                    }
+                    queue.push_front(chunk);
+                }
+                Attempt::TooMuch(error) if events == 0 || may_pass(&error) => return Err(error.into()),
+                Attempt::TooMuch(error) => {
+                    self.alone(&chunk[0].events[0], chunk[0].slot, Box::new(error), to).await?
+                }
+                Attempt::Failed { error, .. } if events == 1 => {
+                    self.alone(&chunk[0].events[0], chunk[0].slot, error, to).await?;
+                }
+                Attempt::Failed { unit, at, .. } => {
+                    for part in apart(chunk, unit, at).into_iter().rev() {
+                        queue.push_front(part);
+                    }
+                }
+            }
+        }
+        Ok(self.entries)
+    }
+
+    /// Cuts what is more than goes into one commit off a chunk.
+    fn cut(&self, chunk: &mut Vec<Unit>) -> Option<Vec<Unit>> {
+        // What is left is for the position, and for the handlers' own writes.
+        let most_units = self.shared.store().info().limits.units.saturating_sub(10).max(1);
+        let mut room = self.pace.events();
+        for place in 0..chunk.len() {
+            let unit = &mut chunk[place];
+            if place == most_units || room == 0 {
+                return Some(chunk.split_off(place));
+            }
+            if unit.events.len() > room {
+                let rest = Unit { slot: unit.slot, events: unit.events.split_off(room) };
+                let mut after = chunk.split_off(place + 1);
+                after.insert(0, rest);
+                return Some(after);
+            }
+            room -= unit.events.len();
+        }
+        None
+    }
+
+    /// The position that is reached with a chunk; `None` where that is not said yet.
+    fn reached(&self, chunk: &[Unit], is_last: bool) -> Option<u64> {
+        self.cursor.as_ref()?;
+        if is_last {
+            return Some(self.to);
+        }
+        match self.shared.settings.mode {
+            Mode::Stream => chunk.last()?.events.last().map(|event| event.position),
+            Mode::Keyed => None,
+        }
+    }
+
+    /// Applies a chunk in one commit.
+    async fn attempt(&mut self, chunk: &[Unit], to: Option<u64>) -> Result<Attempt, Stop> {
+        observe::started(self.shared.name(), count(chunk));
+        let mut after = Vec::with_capacity(chunk.len());
+        let mut tx = self.shared.store().begin(self.at.clone(), self.shared.now()).await?;
+        for (unit, place) in chunk.iter().zip(0..) {
+            let mut entry = self.entries[unit.slot].clone();
+            let applied = self.apply(&unit.events, &mut entry.state, &mut tx).await;
+            if let Err(failed) = applied {
+                self.shared.store().rollback(tx).await;
+                let error = match passing(failed.error) {
+                    Ok(error) if error.kind() == ErrorKind::Conflict => return Ok(Attempt::TooMuch(error)),
+                    Ok(error) => return Err(error.into()),
+                    Err(error) => error,
+                };
+                self.probe().await?;
+                return Ok(Attempt::Failed { unit: place, at: failed.at, error });
+            }
+            // Only an event that was skipped, and is applied after all, is behind its stream's others.
+            let last = unit.events.last().map_or(0, |event| event.version);
+            entry.version = entry.version.max(last);
+            after.push((unit.slot, entry));
+        }
+        tx.batch().set_now(self.shared.now());
+        self.seal(tx.batch(), &after, to)?;
+        let version = tx.batch().version();
+        match self.shared.store().finish(tx).await {
+            Ok(_) => {
+                self.settled(after, to, version);
+                Ok(Attempt::Committed)
+            }
+            Err(error) if self.is_beaten(&error) => Err(error.into()),
+            Err(error) => match error.kind() {
+                ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => Err(error.into()),
+                // Of what the handlers read, or beyond what a commit can hold.
+                _ => Ok(Attempt::TooMuch(error)),
+            },
+        }
+    }
+
+    /// Applies events in a transaction, the first of them without effects where those are another
+    /// version's.
+    async fn apply(
+        &self,
+        events: &[Recorded],
+        state: &mut P::State,
+        tx: &mut Tx<S::Conn>,
+    ) -> Result<(), HandlerError> {
+        let (version, effects) = (self.version, self.effects);
+        let theirs = events.partition_point(|event| event.position <= self.effects_after);
+        let (silent, own) = events.split_at(theirs);
+        if !silent.is_empty() {
+            apply(self.shared, version, Effects::Silent, silent, state, tx).await?;
+        }
+        if own.is_empty() {
+            return Ok(());
+        }
+        let applied = apply(self.shared, version, effects, own, state, tx).await;
+        applied.map_err(|failed| HandlerError { at: failed.at.map(|at| theirs + at), ..failed })
+    }
+
+    /// Whether the store can be reached at all: where it cannot, no handler is to blame for its
+    /// failure.
+    async fn probe(&self) -> Result<(), Stop> {
+        let key = places::position(self.shared.name(), self.version);
+        self.shared.store().get(self.at, self.shared.now(), &[key]).await?;
+        Ok(())
+    }
+
+    /// Whether somebody else has written what only one at a time writes.
+    fn is_beaten(&self, error: &Error) -> bool {
+        let Some(conflict) = error.conflict() else { return false };
+        match &conflict.found {
+            Found::Record { key, .. } => {
+                *key == places::position(self.shared.name(), self.version)
+                    || (key.space == places::STATE && key.group == self.group)
+            }
+            _ => false,
+        }
+    }
+
+    /// Applies an event that has failed on its own, again and again as the policy says, and then
+    /// does what that says.
+    async fn alone(
+        &mut self,
+        event: &Recorded,
+        slot: usize,
+        mut error: BoxError,
+        to: Option<u64>,
+    ) -> Result<(), Stop> {
+        let policy = self.policy;
+        let mut attempts = 1;
+        while let Some(delay) = policy.delay(attempts) {
+            tracing::warn!(projection = self.shared.name(), position = event.position, attempts, %error, "an event failed");
+            self.shared.clock().sleep(delay).await;
+            let unit = Unit { slot, events: vec![event.clone()] };
+            error = match self.attempt(&[unit], to).await? {
+                Attempt::Committed => {
+                    observe::applied(self.shared.name(), 1);
+                    return Ok(());
+                }
+                Attempt::Failed { error, .. } => error,
+                Attempt::TooMuch(error) if may_pass(&error) => return Err(error.into()),
+                Attempt::TooMuch(error) => Box::new(error),
+            };
+            attempts += 1;
+        }
+        let failure = Failure::new(event, in_full(&error), attempts, self.shared.now());
+        tracing::error!(projection = self.shared.name(), ?failure, policy = ?policy.then(), "an event was given up");
+        observe::given_up(self.shared.name(), policy.then());
+        self.give_up(event, slot, failure, to).await
+    }
+
+    async fn give_up(
+        &mut self,
+        event: &Recorded,
+        slot: usize,
+        failure: Failure,
+        to: Option<u64>,
+    ) -> Result<(), Stop> {
+        let mut batch = Batch::new(self.at.clone(), self.shared.now());
+        let mut entry = self.entries[slot].clone();
+        let letter = json(&failure)?;
+        match self.policy.then() {
+            OnFailure::Fail => return Err(Stop::Failed(failure)),
+            OnFailure::Ignore => {
+                batch.put(places::dead(self.group, self.at, event.position), letter, Expect::Any);
+                entry.version = event.version;
+            }
+            OnFailure::Park => {
+                batch.put(places::parked(self.group, &event.stream), letter, Expect::Any);
+                entry.is_parked = true;
+            }
+        }
+        let after = vec![(slot, entry)];
+        self.seal(&mut batch, &after, to)?;
+        let version = batch.version();
+        settle::commit(self.shared.store(), self.shared.clock(), batch).await?;
+        self.settled(after, to, version);
+        Ok(())
+    }
+
+    /// Adds what is known after a chunk to its commit, each expecting what is known before.
+    fn seal(&self, batch: &mut Batch, after: &[(usize, Entry<P::State>)], to: Option<u64>) -> Result<()> {
+        for (_, entry) in after {
+            if let Some(stream) = &entry.stream {
+                let stored = StoredEntry {
+                    version: entry.version,
+                    parked: entry.is_parked || self.keeps_parked,
+                    state: &entry.state,
+                };
+                batch.put(places::keyed_state(self.group, stream), json(&stored)?, entry.expect());
+            }
+        }
+        if let (Some(cursor), Some(to)) = (&self.cursor, to) {
+            let whole = after.iter().map(|(_, entry)| entry).chain(&self.entries);
+            let state = whole.into_iter().find(|entry| entry.stream.is_none()).map(|entry| &entry.state);
+            let position = Position {
+                position: to,
+                moved_at: batch.now(),
+                failed: None,
+                effects_after: cursor.effects_after,
+                retired: false,
+            };
+            let key = places::position(self.shared.name(), self.version);
+            batch.put(key, json(&Stored { position, state })?, cursor.expect());
+            if to == self.to {
+                for op in &self.last {
+                    batch.op(op.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was committed for known.
+    fn settled(&mut self, after: Vec<(usize, Entry<P::State>)>, to: Option<u64>, version: Version) {
+        for (slot, entry) in after {
+            self.entries[slot] = Entry { record: Some(version), ..entry };
+        }
+        if let (Some(cursor), Some(position)) = (&mut self.cursor, to) {
+            let effects_after = cursor.effects_after;
+            **cursor = Cursor { position, record: Some(version), failed: None, effects_after };
+            self.shared.moved.notify_waiters();
+        }
+    }
+}
+
+/// The chunk without the event that failed, and that event alone, in order; a unit in halves where
+/// the event is not known.
+fn apart(mut chunk: Vec<Unit>, unit: usize, at: Option<usize>) -> Vec<Vec<Unit>> {
+    let mut after = chunk.split_off(unit + 1);
+    let Unit { slot, mut events } = chunk.pop().expect("a unit that failed is one of the chunk's");
+    let place = at.unwrap_or(events.len() / 2).min(events.len() - 1);
+    let mut from = events.split_off(place);
+    if at.is_some() || from.len() == 1 {
+        let rest = from.split_off(1);
+        if !rest.is_empty() {
+            after.insert(0, Unit { slot, events: rest });
+        }
+    }
+    let mut parts = vec![chunk];
+    parts.extend([events, from].map(|events| vec![Unit { slot, events }]));
+    parts.push(after);
+    for part in &mut parts {
+        part.retain(|unit| !unit.events.is_empty());
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn count(chunk: &[Unit]) -> usize {
+    chunk.iter().map(|unit| unit.events.len()).sum()
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
+    let json = serde_json::to_vec(value).map_err(|source| {
+        Error::new(ErrorKind::InvalidInput, "the state does not turn into JSON").with_source(source)
+    })?;
+    Ok(json.into())
+}

@@ -1,0 +1,134 @@
+use std::fmt;
+
+use evenkeel_core::{Batch, BoxError, Filter, Partition, Result, Tx};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Recorded;
+
+/// What keeps a read model, with a connection `C`: that of door 2 of the store it runs on.
+///
+/// - `Projector<PgConnection>` and `Projector<SqliteConnection>` write SQL, `DynamoWrites` items,
+///   `RedisWrites` commands; `Projector<Draft>` writes records and runs on any store once erased.
+/// - What it writes, its state and its position are one commit. Each event is applied once, in
+///   order, whatever crashes; a handler may run more often, and then its writes are gone.
+/// - It has no memory of its own: what it needs to remember between events is its [state](Self::State)
+///   or in its read model.
+///
+/// A failure or a panic is dealt with as the projection's [policy](crate::Policy) says. One whose
+/// sources have an error of the store that may pass is no failure of the handler: the events are
+/// applied again.
+pub trait Projector<C: 'static>: Send + Sync + 'static {
+    /// What is kept beside the position: one of it in each partition for a stream projection, one
+    /// for each stream for a keyed one; `()` for none.
+    type State: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// Which events it is given; all unless it says so. The position moves past the others.
+    fn filter(&self) -> Filter {
+        Filter::all()
+    }
+
+    /// Makes what `version` of the read model needs, such as its tables. Runs once for each version,
+    /// before its first event, in a transaction on the projection's home partition.
+    fn init(&self, _version: u32, _tx: &mut Tx<C>) -> impl Future<Output = Result<(), BoxError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Applies an event.
+    fn apply(
+        &self,
+        event: &Recorded,
+        context: &mut Context<'_, C, Self::State>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Applies events that go into one commit, in order; one by one unless it is written
+    /// otherwise, to send them to the database together.
+    ///
+    /// A keyed projection is given the events of one stream at a time.
+    fn apply_batch(
+        &self,
+        events: &[Recorded],
+        context: &mut Context<'_, C, Self::State>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        async move {
+            for (event, index) in events.iter().zip(0..) {
+                context.at = Some(index);
+                self.apply(event, context).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Removes what `version` of the read model has, in a transaction on the projection's home
+    /// partition. Runs when that version is [discarded](crate::Projection::discard).
+    fn discard(&self, _version: u32, _tx: &mut Tx<C>) -> impl Future<Output = Result<(), BoxError>> + Send {
+        std::future::ready(Ok(()))
+    }
+}
+
+/// What a handler works with.
+pub struct Context<'a, C, T> {
+    /// The state before the event, and after it.
+    pub state: &'a mut T,
+    tx: &'a mut Tx<C>,
+    version: u32,
+    effects: Effects,
+    /// Which event of the batch is applied, where that is known.
+    pub(crate) at: Option<usize>,
+}
+
+/// Whether what a handler does beside its read model is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effects {
+    Live,
+    Silent,
+}
+
+impl<'a, C: 'static, T> Context<'a, C, T> {
+    pub(crate) fn new(tx: &'a mut Tx<C>, state: &'a mut T, version: u32, effects: Effects) -> Self {
+        Self { state, tx, version, effects, at: None }
+    }
+
+    /// The connection, taken from the database at the first call of a commit.
+    ///
+    /// # Errors
+    /// Those of [`Tx::conn`].
+    pub async fn conn(&mut self) -> Result<&mut C> {
+        self.tx.conn().await
+    }
+
+    /// The version of the read model that is written, for the names of its tables.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The partition that the events are of.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        self.tx.partition()
+    }
+
+    /// The batch of the commit, for what is to happen once because of an event: an event appended,
+    /// a job pushed, a document published. `None` where another version has done it: while this one
+    /// is built, and for what the one before had applied when this one took over.
+    ///
+    /// Where a node dies in the middle of a batch of a keyed projection, and another version takes
+    /// over at that moment, the effects of that batch can be repeated.
+    pub fn effects(&mut self) -> Option<&mut Batch> {
+        match self.effects {
+            Effects::Live => Some(self.tx.batch()),
+            Effects::Silent => None,
+        }
+    }
+}
+
+impl<C, T: fmt::Debug> fmt::Debug for Context<'_, C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("state", &self.state)
+            .field("version", &self.version)
+            .field("effects", &self.effects)
+            .finish_non_exhaustive()
+    }
+}
