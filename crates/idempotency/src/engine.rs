@@ -8,7 +8,7 @@ use crate::keeper::Keeper;
 use crate::offload::Offload;
 use crate::operation::Place;
 use crate::waiters::Waiters;
-use crate::{OnInterrupted, OnRunning, Operation};
+use crate::{OnExpired, OnInterrupted, OnRunning, Operation};
 
 /// Runs operations once, on any store.
 ///
@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
     expiration: Duration,
+    pub(crate) on_expired: OnExpired,
     on_running: OnRunning,
     on_interrupted: OnInterrupted,
     pub(crate) offload: Option<Offload>,
@@ -53,6 +54,7 @@ impl<S: Store + Clone> Idempotency<S> {
             lease: Duration::from_secs(30),
             retention: Duration::from_hours(24),
             expiration: Duration::from_hours(24),
+            on_expired: OnExpired::Retain,
             on_running: OnRunning::Reject,
             on_interrupted: OnInterrupted::Retry,
             offload: None,
@@ -83,6 +85,12 @@ impl<S: Store + Clone> Idempotency<S> {
     #[must_use]
     pub fn expiration(self, expiration: Duration) -> Self {
         self.with(|settings| settings.expiration = expiration)
+    }
+
+    /// When operations that end from now on are deleted.
+    #[must_use]
+    pub fn on_expired(self, policy: OnExpired) -> Self {
+        self.with(|settings| settings.on_expired = policy)
     }
 
     /// What to do while another attempt runs, for operations that do not say so themselves.

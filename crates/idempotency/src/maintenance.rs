@@ -20,7 +20,6 @@ pub struct Maintenance<S> {
     engine: Arc<Engine<S>>,
     every: Duration,
     limit: usize,
-    on_expired: OnExpired,
 }
 
 /// When operations that have ended are deleted.
@@ -28,7 +27,8 @@ pub struct Maintenance<S> {
 pub enum OnExpired {
     /// A retention after their expiration: a finished one replays until then.
     Retain,
-    /// As soon as they are expired.
+    /// As soon as they are expired and maintenance comes by. What ends is listed by its expiration
+    /// for that, which writes one record more when it ends.
     Delete,
 }
 
@@ -53,12 +53,7 @@ impl<S: Store + Clone> Idempotency<S> {
     /// The housekeeping of this handle's store; see [`Maintenance::run`].
     #[must_use]
     pub fn maintenance(&self) -> Maintenance<S> {
-        Maintenance {
-            engine: Arc::clone(&self.engine),
-            every: Duration::from_mins(1),
-            limit: 1000,
-            on_expired: OnExpired::Retain,
-        }
+        Maintenance { engine: Arc::clone(&self.engine), every: Duration::from_mins(1), limit: 1000 }
     }
 }
 
@@ -74,13 +69,6 @@ impl<S: Store + Clone> Maintenance<S> {
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
-        self
-    }
-
-    /// When operations that have ended are deleted; a retention after their expiration by default.
-    #[must_use]
-    pub fn on_expired(mut self, policy: OnExpired) -> Self {
-        self.on_expired = policy;
         self
     }
 
@@ -110,12 +98,7 @@ impl<S: Store + Clone> Maintenance<S> {
     pub async fn run_once(&self, limit: usize) -> Result<Maintained> {
         let timed_out = self.fail_timed_out(limit).await?;
         let expired = self.fail_expired(limit).await?;
-        let deleted = match self.on_expired {
-            OnExpired::Retain => 0,
-            OnExpired::Delete => {
-                self.delete_expired_finished(limit).await? + self.delete_expired_failed(limit).await?
-            }
-        };
+        let deleted = self.delete_expired_finished(limit).await? + self.delete_expired_failed(limit).await?;
         let swept = self.sweep(limit).await?;
         Ok(Maintained { timed_out, expired, deleted, swept })
     }
@@ -138,7 +121,8 @@ impl<S: Store + Clone> Maintenance<S> {
         self.fail_running(limit, message, |it, now| it.is_expired(now) && it.lease_until <= now).await
     }
 
-    /// Deletes finished operations that have expired, at most `limit`.
+    /// Deletes finished operations that have expired, at most `limit`, of those that ended under
+    /// [`OnExpired::Delete`].
     ///
     /// # Errors
     /// `Store`.
@@ -146,7 +130,8 @@ impl<S: Store + Clone> Maintenance<S> {
         self.delete_expired(Status::Finished, limit).await
     }
 
-    /// Deletes failed operations that have expired, at most `limit`.
+    /// Deletes failed operations that have expired, at most `limit`, of those that ended under
+    /// [`OnExpired::Delete`].
     ///
     /// # Errors
     /// `Store`.

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::Place;
 use crate::state::{INDEX, RECORDS, padded};
-use crate::{Status, Tracked};
+use crate::{OnExpired, Status, Tracked};
 
 /// Puts the operation's record over the version that was there.
 pub(crate) fn put_record<S>(
@@ -52,7 +52,7 @@ impl Entry {
         Self { status: Status::Running, id: place.id.clone() }
     }
 
-    /// Where `tracked` is listed; nowhere where it has ended and does not expire.
+    /// Where `tracked` may be listed; nowhere where it has ended and does not expire.
     pub(crate) fn of(tracked: &Tracked, place: &Place) -> Option<Self> {
         let id = match tracked.status {
             Status::Running => return Some(Self::running(place)),
@@ -62,7 +62,8 @@ impl Entry {
     }
 }
 
-/// Lists the operation under its status, and not any more as it was `before`.
+/// Lists the operation under its status, and not any more as it was `before`. One that has ended is
+/// listed only where somebody will want to find it.
 pub(crate) fn list<S>(
     batch: &mut Batch,
     place: &Place,
@@ -70,7 +71,9 @@ pub(crate) fn list<S>(
     tracked: &Tracked,
     engine: &Engine<S>,
 ) {
-    let now = Entry::of(tracked, place);
+    let is_listed =
+        |entry: &Entry| entry.status == Status::Running || engine.settings.on_expired == OnExpired::Delete;
+    let now = Entry::of(tracked, place).filter(is_listed);
     if let Some(left) = before.filter(|before| Some(before) != now.as_ref()) {
         INDEX.leave(batch, left.status.group(), &left.id);
     }

@@ -10,6 +10,7 @@ super::cases![
     expired_operations_are_deleted_by_status,
     every_call_is_bounded,
     a_round_does_all_of_it_and_keeps_what_replays,
+    what_ends_is_listed_only_where_it_is_to_be_deleted,
     the_worker_goes_a_round_a_minute_until_it_is_shut_down,
     an_operation_that_runs_again_is_not_deleted_for_its_failure,
     an_entry_whose_operation_is_gone_is_removed,
@@ -25,17 +26,19 @@ async fn listed<S: Transactional + Clone>(bench: &Bench<S>, status: &'static str
     bench.store.scan_merged(scan).await.unwrap().len()
 }
 
+/// Operations whose end will be listed.
 async fn begin<S: Transactional + Clone>(bench: &Bench<S>, count: usize) -> Vec<Guard<S>> {
+    let process = bench.process().on_expired(OnExpired::Delete);
     let mut guards = Vec::new();
     for i in 0..count {
-        guards.push(won(bench.process().claim(day(&format!("k{i}"))).await));
+        guards.push(won(process.claim(day(&format!("k{i}"))).await));
     }
     guards
 }
 
 async fn running_operations_beyond_their_timeout_are_failed<S: Transactional + Clone>(bench: Bench<S>) {
     let guards = begin(&bench, 9).await;
-    let maintenance = bench.process().maintenance();
+    let maintenance = bench.process().on_expired(OnExpired::Delete).maintenance();
     bench.pass(4);
     assert_eq!(maintenance.fail_timed_out(100).await.unwrap(), 0);
     bench.pass(1);
@@ -91,7 +94,7 @@ async fn expired_operations_are_deleted_by_status<S: Transactional + Clone>(benc
 
 async fn every_call_is_bounded<S: Transactional + Clone>(bench: Bench<S>) {
     let _guards = begin(&bench, 7).await;
-    let maintenance = bench.process().maintenance();
+    let maintenance = bench.process().on_expired(OnExpired::Delete).maintenance();
     bench.pass(5);
     for want in [3, 3, 1, 0] {
         assert_eq!(maintenance.fail_timed_out(3).await.unwrap(), want);
@@ -104,21 +107,34 @@ async fn every_call_is_bounded<S: Transactional + Clone>(bench: Bench<S>) {
 
 async fn a_round_does_all_of_it_and_keeps_what_replays<S: Transactional + Clone>(bench: Bench<S>) {
     let process = bench.process().retention(seconds(3600));
-    won(process.claim(day("finished")).await).finish("kept").await.unwrap();
-    won(process.claim(day("failed")).await).fail("no").await.unwrap();
+    let eager = bench.process().retention(seconds(3600)).on_expired(OnExpired::Delete);
+    won(process.claim(day("kept")).await).finish("kept").await.unwrap();
+    won(eager.claim(day("finished")).await).finish("not kept").await.unwrap();
+    won(eager.claim(day("failed")).await).fail("no").await.unwrap();
     let _gone = won(process.claim(day("timed out")).await);
     bench.pass(5);
-    let done = process.maintenance().run_once(100).await.unwrap();
+    let done = eager.maintenance().run_once(100).await.unwrap();
     assert_eq!((done.timed_out, done.expired, done.deleted), (1, 0, 0));
 
     bench.pass(24 * 3600);
     let done = process.maintenance().run_once(100).await.unwrap();
-    assert_eq!((done.timed_out, done.deleted), (0, 0));
-    assert_eq!(replayed(process.claim(day("finished")).await), b"kept");
-
-    let eager = process.maintenance().on_expired(OnExpired::Delete);
-    assert_eq!(eager.run_once(100).await.unwrap().deleted, 3);
+    assert_eq!((done.timed_out, done.deleted), (0, 3));
+    assert_eq!(replayed(process.claim(day("kept")).await), b"kept");
     assert_eq!(process.show(day("finished").identity()).await.unwrap(), None);
+}
+
+async fn what_ends_is_listed_only_where_it_is_to_be_deleted<S: Transactional + Clone>(bench: Bench<S>) {
+    let process = bench.process();
+    won(process.claim(day("finished")).await).finish("").await.unwrap();
+    won(process.claim(day("failed")).await).fail("no").await.unwrap();
+    assert_eq!((listed(&bench, "finished").await, listed(&bench, "failed").await), (0, 0));
+
+    // A failure that was listed is not any more once it runs again, whoever runs it.
+    let eager = process.clone().on_expired(OnExpired::Delete);
+    won(eager.claim(day("failed")).await).fail("again").await.unwrap();
+    assert_eq!(listed(&bench, "failed").await, 1);
+    won(process.claim(day("failed")).await).finish("").await.unwrap();
+    assert_eq!((listed(&bench, "finished").await, listed(&bench, "failed").await), (0, 0));
 }
 
 async fn the_worker_goes_a_round_a_minute_until_it_is_shut_down<S: Transactional + Clone>(bench: Bench<S>) {
@@ -144,7 +160,7 @@ async fn the_worker_goes_a_round_a_minute_until_it_is_shut_down<S: Transactional
 async fn an_operation_that_runs_again_is_not_deleted_for_its_failure<S: Transactional + Clone>(
     bench: Bench<S>,
 ) {
-    let process = bench.process();
+    let process = bench.process().on_expired(OnExpired::Delete);
     let start = bench.now();
     let brief = || operation("k").reference_time(start).expiration(seconds(60));
     won(process.claim(brief()).await).fail("no").await.unwrap();
