@@ -2,8 +2,10 @@
 
 use std::any::Any;
 use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 
 use evenkeel_core::{BoxError, Clock};
 use futures_util::FutureExt;
@@ -15,6 +17,9 @@ use crate::context::RawContext;
 use crate::error::{Phase, StepError, StepErrorKind};
 use crate::key::Stored;
 use crate::plan::Leaf;
+
+/// What a callback panicked with.
+type Panic = Box<dyn Any + Send>;
 
 /// What a try at a step came to. Its pre-check's value is in the bag.
 #[derive(Debug)]
@@ -79,11 +84,14 @@ pub(crate) async fn try_step(
 }
 
 /// Tries a job.
-pub(crate) async fn try_job<T>(
-    leaf: &Leaf,
-    job: impl FnOnce() -> BoxFuture<'static, Result<T, BoxError>>,
-) -> Result<T, Failed> {
-    match caught(job).await {
+pub(crate) fn try_job<'a, T, F>(
+    leaf: &'a Leaf,
+    job: F,
+) -> impl Future<Output = Result<T, Failed>> + use<'a, T, F>
+where
+    F: FnOnce() -> BoxFuture<'static, Result<T, BoxError>>,
+{
+    caught(job).map(|ended| match ended {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let is_final = leaf.non_retryable.as_ref().is_some_and(|is_final| {
@@ -94,7 +102,7 @@ pub(crate) async fn try_job<T>(
             Err(Failed { error, is_final })
         }
         Err(panic) => Err(panicked(leaf, Phase::Job, panic)),
-    }
+    })
 }
 
 /// Tries to take a step back.
@@ -126,19 +134,26 @@ pub(crate) fn timed_out(leaf: &Leaf, phase: Phase) -> Failed {
 }
 
 /// The output of a callback's future, or what it panicked with, in making the future or in it.
-pub(crate) async fn caught<T>(
-    callback: impl FnOnce() -> BoxFuture<'static, T>,
-) -> Result<T, Box<dyn Any + Send>> {
-    let future = catch_unwind(AssertUnwindSafe(callback))?;
-    AssertUnwindSafe(future).catch_unwind().await
+pub(crate) fn caught<T, F>(callback: F) -> impl Future<Output = Result<T, Panic>> + use<T, F>
+where
+    F: FnOnce() -> BoxFuture<'static, T>,
+{
+    let mut made = catch_unwind(AssertUnwindSafe(callback)).map_err(Some);
+    poll_fn(move |context| match &mut made {
+        Ok(future) => match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+        Err(panic) => Poll::Ready(Err(panic.take().expect("nobody polls what has ended"))),
+    })
 }
 
-fn panicked(leaf: &Leaf, phase: Phase, panic: Box<dyn Any + Send>) -> Failed {
+fn panicked(leaf: &Leaf, phase: Phase, panic: Panic) -> Failed {
     let error = StepError::new(&leaf.name, phase, StepErrorKind::Panicked, panic_message(panic));
     Failed { error, is_final: false }
 }
 
-pub(crate) fn panic_message(panic: Box<dyn Any + Send>) -> String {
+pub(crate) fn panic_message(panic: Panic) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().map_or("it panicked", |text| *text).to_owned(),

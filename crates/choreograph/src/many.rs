@@ -18,8 +18,9 @@ use crate::plan::Plan;
 /// The outcomes of runs in memory, one for each input, in the order in which they end.
 ///
 /// Nothing runs before the stream is polled, inside a tokio runtime. Whoever reads slowly slows the
-/// runs down: never more than 100 outcomes a worker wait. Dropping the stream stops everything where
-/// it stands.
+/// runs down: never more than 300 outcomes a worker wait. Runs that never wait hand over up to 64 at
+/// once, so an iterator that blocks holds some back. Dropping the stream stops everything where it
+/// stands.
 ///
 /// # Panics
 /// Where the iterator of the inputs panics, so does the stream.
@@ -31,7 +32,10 @@ pub struct RunMany<I> {
 
 /// How many outcomes of runs that never waited are handed over at once: waking the reader for each
 /// would cost more than the run.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
+
+/// How many times that a worker hands over before it waits for the reader.
+const AHEAD: usize = 2;
 
 type Inputs<I> = Box<dyn Iterator<Item = I> + Send>;
 
@@ -67,7 +71,7 @@ impl<I: Value> RunMany<I> {
 }
 
 fn begin<I: Value>(plan: &Arc<Plan>, clock: &Arc<dyn Clock>, inputs: Inputs<I>, workers: usize) -> State<I> {
-    let (sender, outcomes) = mpsc::channel(workers);
+    let (sender, outcomes) = mpsc::channel(workers.saturating_mul(AHEAD));
     let inputs = Arc::new(Mutex::new(inputs));
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
@@ -101,7 +105,7 @@ fn begin<I: Value>(plan: &Arc<Plan>, clock: &Arc<dyn Clock>, inputs: Inputs<I>, 
 
 /// Whether the reader is still there.
 async fn hand_over<I>(sender: &mpsc::Sender<Vec<Outcome<I>>>, ended: &mut Vec<Outcome<I>>) -> bool {
-    ended.is_empty() || sender.send(std::mem::take(ended)).await.is_ok()
+    ended.is_empty() || sender.send(std::mem::replace(ended, Vec::with_capacity(AT_ONCE))).await.is_ok()
 }
 
 fn next<I>(inputs: &Mutex<Inputs<I>>) -> Option<I> {

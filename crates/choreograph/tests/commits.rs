@@ -15,17 +15,18 @@ use evenkeel_core::{
 };
 use tokio::sync::Semaphore;
 
-/// Counts commits, and where it has a gate lets through as many as that has permits.
+/// Counts commits and reads, and where it has a gate lets through as many commits as that has permits.
 #[derive(Clone, Debug)]
 struct Watched {
     store: MemoryStore,
     commits: Arc<AtomicU64>,
+    reads: Arc<AtomicU64>,
     gate: Option<Arc<Semaphore>>,
 }
 
 impl Watched {
     fn new(store: &MemoryStore) -> Self {
-        Self { store: store.clone(), commits: Arc::default(), gate: None }
+        Self { store: store.clone(), commits: Arc::default(), reads: Arc::default(), gate: None }
     }
 }
 
@@ -40,10 +41,12 @@ impl Store for Watched {
     }
 
     async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.store.get(at, now, keys).await
     }
 
     async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.store.scan(at, scan).await
     }
 
@@ -76,30 +79,63 @@ impl Store for Watched {
     }
 }
 
+/// A definition of five steps that do nothing.
+fn counted() -> Definition<String> {
+    let step = || async |_: StepContext<String>| Fallible::Ok(());
+    let builder = Definition::builder("counted").unnamed(step()).unnamed(step()).unnamed(step());
+    builder.unnamed(step()).unnamed(step()).build().unwrap()
+}
+
 #[tokio::test]
 async fn a_plain_step_is_one_commit_and_a_run_one_besides() {
     let bench = Bench::new(1);
     let counting = Watched::new(&bench.store);
-    let choreographer =
-        Choreographer::new(counting.clone().any()).clock(evenkeel_core::ManualClock::shared(&bench.clock));
-    let step = || async |_: StepContext<()>| Fallible::Ok(());
-    let definition = Definition::<()>::builder("counted")
-        .unnamed(step())
-        .unnamed(step())
-        .unnamed(step())
-        .unnamed(step())
-        .unnamed(step())
-        .build()
-        .unwrap();
-    choreographer.register(definition).unwrap();
+    let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+    choreographer.register(counted()).unwrap();
     let _worker = Running::start(&choreographer);
     for n in 0..20 {
-        choreographer.start("counted", &format!("r{n}"), &()).await.unwrap();
+        choreographer.start("counted", &format!("r{n}"), &"").await.unwrap();
     }
     for n in 0..20 {
         assert_eq!(bench.outcome(&choreographer, &format!("r{n}")).await.state, RunState::Completed);
     }
     assert_eq!(counting.commits.load(Ordering::SeqCst), 20 * (5 + 1));
+}
+
+#[tokio::test]
+async fn a_run_that_is_started_worked_on_and_waited_for_in_one_process_is_not_read() {
+    let bench = Bench::new(1);
+    let counting = Watched::new(&bench.store);
+    let choreographer = Choreographer::new(counting.clone().any());
+    choreographer.register(counted()).unwrap();
+    let worker = Running::start(&choreographer);
+    for n in 0..20 {
+        let run = format!("r{n}");
+        choreographer.start("counted", &run, &"").await.unwrap();
+        let told = choreographer.outcome(&run).await.unwrap();
+        assert_eq!(counting.reads.load(Ordering::SeqCst), 0);
+        let kept = bench.choreographer();
+        kept.register(counted()).unwrap();
+        let kept = kept.inspect(&run).await.unwrap();
+        assert_eq!(serde_json::to_value(told).unwrap(), serde_json::to_value(kept).unwrap());
+    }
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_new_run_is_not_read_by_the_worker_that_takes_it_and_a_long_input_once() {
+    for (input, scans) in [("short".to_owned(), 0), ("long".repeat(1000), 1)] {
+        let bench = Bench::new(1);
+        let elsewhere = bench.choreographer();
+        elsewhere.register(counted()).unwrap();
+        elsewhere.start("counted", "r", &input).await.unwrap();
+        let counting = Watched::new(&bench.store);
+        let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+        choreographer.register(counted()).unwrap();
+        let _worker = Running::start(&choreographer);
+        assert_eq!(bench.outcome(&elsewhere, "r").await.state, RunState::Completed);
+        assert_eq!(counting.reads.load(Ordering::SeqCst), scans);
+    }
 }
 
 #[tokio::test]

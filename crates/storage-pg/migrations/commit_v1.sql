@@ -246,7 +246,9 @@ BEGIN
                 SELECT j.ctid FROM evenkeel.job j
                 WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
             ) j
-            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = j.ctid;
+            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = j.ctid
+              -- To the same end: a proof of the lease, that has nothing to write.
+              AND (o.does <> 'extend' OR u.leased_until <> o.at);
         END IF;
 
         -- A push on a leased job waits in the job for the lease's end.

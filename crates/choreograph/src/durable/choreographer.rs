@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::door::{Door, TypedDoor};
+use super::inspect::Run;
 use super::waiters::Waiters;
 use crate::context::RunShared;
 use crate::definition::Definition;
@@ -234,6 +235,18 @@ impl Shared {
 
     pub(crate) fn live(&self) -> MutexGuard<'_, HashMap<(Partition, String), Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process holds the run.
+    pub(crate) fn holds(&self, at: &Partition, run: &str) -> bool {
+        self.live().contains_key(&(at.clone(), run.to_owned()))
+    }
+
+    /// Tells those who wait for a run in this process that it has come to its end, or is parked.
+    pub(crate) fn ended(&self, at: &Partition, run: &str, ended: impl FnOnce() -> Run) {
+        // First: whoever finds it held after this is told.
+        self.live().remove(&(at.clone(), run.to_owned()));
+        self.waiters.tell(at, run, ended);
     }
 
     /// Tells the holder of a run, where that is this process, to look at its records.

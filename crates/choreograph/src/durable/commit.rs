@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::choreographer::Engine;
 use super::driver::{Changes, Doubt, Driver, Finished, Held, Reload, Stop, is_passing};
 use super::history::{Entry, Event};
+use super::inspect::Run;
 use super::journal::Journal;
 use super::places;
 use super::records::{IndexEntry, RunRecord, decode, encode};
@@ -76,7 +77,8 @@ impl Driver {
         let mut merged = false;
         loop {
             let now = self.engine.now();
-            let until = now + self.engine.settings.lease;
+            let until =
+                if now < self.renewal() { self.lease.until } else { now + self.engine.settings.lease };
             let ops = self.ops(&ending, until);
             let (version, result) = match self.changes.transaction.take() {
                 None => {
@@ -114,6 +116,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// When the lease is to be renewed; before, commits leave it as it is.
+    pub(crate) fn renewal(&self) -> Timestamp {
+        self.lease.until - self.engine.settings.lease * 2 / 3
     }
 
     /// Moves the end of the lease.
@@ -157,8 +164,6 @@ impl Driver {
                 record.state = *state;
                 record.finished_at = Some(now);
                 record.open.clear();
-                let keep_until = now + self.engine.settings.retention;
-                self.changes.task(&Task::Forget { run: self.id.clone() }, keep_until);
                 if let Some(told) =
                     super::child::tell_parent(&self.id, &self.journal, self.registered.plan.as_ref())
                 {
@@ -170,14 +175,19 @@ impl Driver {
     }
 
     fn ops(&self, ending: &Ending, until: Timestamp) -> Vec<Op> {
-        let (queue, id, token) = (places::RUNS.to_owned(), self.id.clone(), self.lease.token);
         let record = &self.journal.record;
+        let (queue, id, token) = (places::RUNS.to_owned(), self.id.clone(), self.lease.token);
         let mut ops = Vec::with_capacity(self.changes.count() + 4);
         // First, so that who lost the lease learns that and nothing else.
         ops.push(match ending {
             Ending::Hold => Op::Extend { queue, id, token, until },
             Ending::Rest(due) => Op::Retry { queue, id, token, due: *due },
-            Ending::Park(_) | Ending::End(_) => Op::Ack { queue, id, token },
+            Ending::Park(_) => Op::Ack { queue, id, token },
+            // Its job is the one to forget it.
+            Ending::End(_) => {
+                let ended_at = record.finished_at.expect("a run that ends has its end");
+                Op::Retry { queue, id, token, due: ended_at + self.engine.settings.retention }
+            }
         });
         let (key, expect) = (places::key(&self.id, places::RECORD), Expect::Version(self.journal.version));
         ops.push(if self.changes.record {
@@ -276,7 +286,7 @@ impl Driver {
             Ending::Park(_) => observe::ended(RunState::Parked),
             Ending::End(state) => observe::ended(*state),
         }
-        self.engine.shared.waiters.wake(&self.at, &self.id);
+        self.engine.shared.ended(&self.at, &self.id, || Run::of(&self.id, &self.journal, Some(self.plan())));
     }
 }
 
@@ -334,7 +344,7 @@ pub(crate) async fn leave(
     policy: VersionPolicy,
 ) -> Result<()> {
     let park = policy == VersionPolicy::Park;
-    let Journal { mut record, version, .. } = journal;
+    let (mut record, version) = (journal.record.clone(), journal.version);
     let now = engine.now();
     let mut batch = Batch::new(at.clone(), now);
     record.in_doubt |= !record.resumed && lease.attempt > record.released.saturating_add(1);
@@ -354,9 +364,11 @@ pub(crate) async fn leave(
         tracing::debug!(run = id, version = record.version, "a run is left to workers that have its version");
     }
     batch.put(places::key(id, places::RECORD), encode(&record), Expect::Version(version));
+    let version = batch.version();
     engine.store.commit(batch).await?;
     if park {
-        engine.shared.waiters.wake(at, id);
+        let journal = Journal { record, version, ..journal };
+        engine.shared.ended(at, id, || Run::of(id, &journal, None));
     }
     Ok(())
 }

@@ -295,12 +295,8 @@ impl Driver {
             return Ok(Some(self.landed(finished)));
         }
         let clock = Arc::clone(&self.engine.settings.clock);
-        let lease = self.engine.settings.lease;
-        let renew_at = if self.holds_writer() {
-            Timestamp::MAX
-        } else {
-            (self.lease.until - lease * 2 / 3).max(self.renew_after)
-        };
+        let renew_at =
+            if self.holds_writer() { Timestamp::MAX } else { self.renewal().max(self.renew_after) };
         let wake_at = self.next_wake.map_or(renew_at, |wake| wake.min(renew_at));
         let live = Arc::clone(&self.live);
         tokio::select! {

@@ -20,13 +20,11 @@ pub(crate) async fn drive(
     job: LeasedJob,
     closing: watch::Receiver<bool>,
 ) {
-    let LeasedJob { id, token, attempt, until, .. } = job;
-    let lease = Held { token, attempt, until };
-    if let Err(error) = hold(engine, at, &id, lease, closing).await {
+    if let Err(error) = hold(engine, at, &job, closing).await {
         if error.kind() == ErrorKind::LeaseLost {
-            tracing::info!(run = id, "another worker took the run over");
+            tracing::info!(run = job.id, "another worker took the run over");
         } else {
-            tracing::warn!(%error, run = id, "a run was left to its next worker");
+            tracing::warn!(%error, run = job.id, "a run was left to its next worker");
         }
     }
 }
@@ -34,17 +32,25 @@ pub(crate) async fn drive(
 async fn hold(
     engine: &Arc<Engine>,
     at: &Partition,
-    id: &str,
-    mut lease: Held,
+    job: &LeasedJob,
     closing: watch::Receiver<bool>,
 ) -> Result<()> {
+    let LeasedJob { id, token, attempt, until, .. } = job;
+    let mut lease = Held { token: *token, attempt: *attempt, until: *until };
+    let mut known = Journal::of_job(job);
     let mut reload: Option<Reload> = None;
     loop {
-        let Some(journal) = Journal::load(&engine.store, at, id, engine.now()).await? else {
+        let journal = match known.take() {
+            Some(journal) => Some(journal),
+            None => Journal::load(&engine.store, at, id, engine.now()).await?,
+        };
+        let Some(journal) = journal else {
             return commit::ack(engine, at, id, lease.token).await;
         };
-        if journal.record.state != RunState::Running {
-            return commit::ack(engine, at, id, lease.token).await;
+        match journal.record.state {
+            RunState::Running => {}
+            RunState::Parked => return commit::ack(engine, at, id, lease.token).await,
+            _ => return engine.forget(at, id, lease.token, journal).await,
         }
         let RunRecord { definition, version, .. } = &journal.record;
         let Some(registered) = engine.shared.version(definition, version) else {

@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 use super::choreographer::{Choreographer, Engine};
 use super::journal::Journal;
 use super::places;
-use super::records::{StepEnd, corrupt};
+use super::records::{SetPart, StepEnd, corrupt};
 use crate::error::StepError;
 use crate::key::{StepKey, Value};
 use crate::outcome::RunState;
+use crate::plan::Plan;
 
 /// The waits of one who waits for a run between looks at it: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -92,28 +93,37 @@ impl<S: Store + Clone> Choreographer<S> {
     pub async fn outcome(&self, run: &str) -> Result<Run> {
         let (engine, at) = (&self.engine, self.engine.at(run));
         let clock = &engine.settings.clock;
-        let waiter = engine.shared.waiters.wait(&at, run);
-        let mut signals = engine.store.signals();
+        let mut waiter = engine.shared.waiters.wait(&at, run);
+        // What this process works on, or is about to, it need not ask the store for.
+        let mut here = waiter.is_expected() || engine.shared.holds(&at, run);
+        let mut signals = None;
         let mut wait = LOOKS.0;
         loop {
-            let ended = waiter.next();
-            let (record, _) = engine.record(&at, run).await?;
-            if record.state != RunState::Running {
-                let found = engine.inspect(&at, run).await?;
-                return found.ok_or_else(|| {
-                    Error::new(ErrorKind::NotFound, "the run was forgotten")
-                        .with("run", format_args!("{run:?}"))
-                });
+            if !here {
+                // Before the look, so that nothing falls between.
+                signals.get_or_insert_with(|| engine.store.signals());
+                let (record, _) = engine.record(&at, run).await?;
+                if record.state != RunState::Running {
+                    let found = engine.inspect(&at, run).await?;
+                    return found.ok_or_else(|| {
+                        Error::new(ErrorKind::NotFound, "the run was forgotten")
+                            .with("run", format_args!("{run:?}"))
+                    });
+                }
             }
             let elsewhere = async {
-                hint(&mut signals, &at).await;
+                match &mut signals {
+                    Some(signals) if !here => hint(signals, &at).await,
+                    _ => std::future::pending().await,
+                }
                 clock.sleep(BREATH).await;
             };
             tokio::select! {
-                () = ended => {}
+                ended = waiter.next() => return Ok(ended),
                 () = elsewhere => {}
                 () = clock.sleep(wait) => wait = (wait * 2).min(LOOKS.1),
             }
+            here = engine.shared.holds(&at, run);
         }
     }
 }
@@ -133,44 +143,51 @@ impl Engine {
     async fn inspect(&self, at: &Partition, run: &str) -> Result<Option<Run>> {
         places::check_run_id(run)?;
         let Some(journal) = Journal::load(&self.store, at, run, self.now()).await? else { return Ok(None) };
-        let record = journal.record;
-        let registered = self.shared.version(&record.definition, &record.version);
+        let registered = self.shared.version(&journal.record.definition, &journal.record.version);
+        Ok(Some(Run::of(run, &journal, registered.as_ref().map(|registered| &*registered.plan))))
+    }
+}
+
+impl Run {
+    /// The run as it stands in its journal.
+    pub(crate) fn of(id: &str, journal: &Journal, plan: Option<&Plan>) -> Self {
+        let Journal { record, .. } = journal;
         let name = |step: usize| {
-            let leaf = registered.as_ref().and_then(|registered| registered.plan.leaves.get(step));
+            let leaf = plan.and_then(|plan| plan.leaves.get(step));
             leaf.map_or_else(|| format!("#{step}"), |leaf| leaf.name.clone().into_owned())
         };
-        let mut steps: Vec<_> = journal.steps.into_iter().collect();
+        let mut steps: Vec<_> = journal.steps.iter().collect();
         steps.sort_by_key(|(_, record)| record.order);
         let (mut values, mut pre_checks, mut errors) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (step, record) in steps {
-            for set in record.set {
+        for (&step, record) in steps {
+            for set in &record.set {
                 let into = match set.part {
-                    super::records::SetPart::Job => &mut values,
-                    super::records::SetPart::PreCheck => &mut pre_checks,
+                    SetPart::Job => &mut values,
+                    SetPart::PreCheck => &mut pre_checks,
                 };
-                into.insert(name(set.step), set.value);
+                into.insert(name(set.step), set.value.clone());
             }
-            pre_checks.extend(record.pre_check.map(|value| (name(step), value)));
-            match record.end {
-                StepEnd::Done(value) => drop(values.insert(name(step), value)),
-                StepEnd::Skipped(error) => errors.push(error),
+            pre_checks.extend(record.pre_check.clone().map(|value| (name(step), value)));
+            match &record.end {
+                StepEnd::Done(value) => drop(values.insert(name(step), value.clone())),
+                StepEnd::Skipped(error) => errors.push(error.clone()),
                 StepEnd::NotTaken | StepEnd::Failed(_) => {}
             }
         }
-        errors.extend(journal.undone.into_values().filter_map(|undone| undone.error));
-        Ok(Some(Run {
-            id: run.to_owned(),
-            definition: record.definition,
-            version: record.version,
+        errors.extend(journal.undone.values().filter_map(|undone| undone.error.clone()));
+        Self {
+            id: id.to_owned(),
+            definition: record.definition.clone(),
+            version: record.version.clone(),
             state: record.state,
             started_at: record.started_at,
             finished_at: record.finished_at,
             deadline: record.deadline,
-            input: journal.input,
-            error: record.error.or(record.parked),
+            input: journal.input.clone(),
+            error: record.error.clone().or_else(|| record.parked.clone()),
             errors,
             values,
             pre_checks,
-        }))
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use evenkeel_core::{Partition, Record, Result, Scan, Store, Timestamp, Version};
+use evenkeel_core::{LeasedJob, Partition, Record, Result, Scan, Store, Timestamp, Version};
 use serde_json::value::RawValue;
 
 use super::places;
 use super::records::{
-    ChildRecord, ItemRecord, RunRecord, SignalRecord, StepRecord, UndoRecord, corrupt, decode,
+    ChildRecord, ItemRecord, NewRunJob, RunRecord, SignalRecord, StepRecord, UndoRecord, corrupt, decode,
 };
 
 /// How many records are read at a time.
@@ -28,6 +28,32 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// What is kept of a run that nobody has worked on.
+    pub(crate) const fn of_new(record: RunRecord, version: Version, input: Box<RawValue>) -> Self {
+        Self {
+            record,
+            version,
+            input,
+            steps: BTreeMap::new(),
+            undone: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            items: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            children: BTreeMap::new(),
+        }
+    }
+
+    /// What is kept of the run of a job, where the job says all of that.
+    pub(crate) fn of_job(job: &LeasedJob) -> Option<Self> {
+        // Whoever held it before may have recorded something.
+        if job.attempt > 1 {
+            return None;
+        }
+        let NewRunJob { record, version } = serde_json::from_slice(&job.payload).ok()?;
+        let input = record.input.clone()?;
+        Some(Self::of_new(record, version, input))
+    }
+
     /// What is kept of `run`; `None` where there is nothing.
     pub(crate) async fn load(
         store: &impl Store,
@@ -45,27 +71,22 @@ impl Journal {
                 None => break,
             }
         }
-        let Some(record) = records.remove(places::RECORD) else { return Ok(None) };
-        let Some(input) = records.remove(places::INPUT) else {
-            // Both are forgotten at once, but a store may show the half of it to a scan.
-            let key = places::key(run, places::RECORD);
-            let found = store.get(at, now, std::slice::from_ref(&key)).await?;
-            return match found.into_iter().next().flatten() {
-                Some(_) => Err(corrupt(run, places::INPUT)),
-                None => Ok(None),
-            };
+        let Some(found) = records.remove(places::RECORD) else { return Ok(None) };
+        let record: RunRecord = decode(run, places::RECORD, &found.value)?;
+        let input = match (&record.input, records.remove(places::INPUT)) {
+            (Some(input), _) => input.clone(),
+            (None, Some(input)) => decode(run, places::INPUT, &input.value)?,
+            (None, None) => {
+                // Both are forgotten at once, but a store may show the half of it to a scan.
+                let key = places::key(run, places::RECORD);
+                let found = store.get(at, now, std::slice::from_ref(&key)).await?;
+                return match found.into_iter().next().flatten() {
+                    Some(_) => Err(corrupt(run, places::INPUT)),
+                    None => Ok(None),
+                };
+            }
         };
-        let mut journal = Self {
-            record: decode(run, places::RECORD, &record.value)?,
-            version: record.version,
-            input: decode(run, places::INPUT, &input.value)?,
-            steps: BTreeMap::new(),
-            undone: BTreeMap::new(),
-            lists: BTreeMap::new(),
-            items: BTreeMap::new(),
-            signals: BTreeMap::new(),
-            children: BTreeMap::new(),
-        };
+        let mut journal = Self::of_new(record, found.version, input);
         for (id, record) in records {
             journal.add(run, &id, &record)?;
         }

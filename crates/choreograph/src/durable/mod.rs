@@ -8,6 +8,7 @@ mod control; // what somebody outside can do to a run
 mod door; // transactions of any store
 mod driver; // a run in the hands of a worker
 mod finish; // beginning work, and what becomes of it
+mod forget; // runs that ended long ago
 mod history; // what happened
 mod hold; // a run from its lease to its rest
 mod inspect; // a run as it stands

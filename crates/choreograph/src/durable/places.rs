@@ -3,9 +3,9 @@
 use evenkeel_core::{Error, ErrorKind, Key, Result, StateIndex, Timestamp};
 use sha2::{Digest, Sha256};
 
-/// Runs that have something to do, by their ids.
+/// Runs that have something to do, by their ids; those that are over are to be forgotten.
 pub(crate) const RUNS: &str = "choreograph.runs";
-/// What has to be done for a run in another partition, or later.
+/// What has to be done for a run in another partition.
 pub(crate) const TASKS: &str = "choreograph.tasks";
 /// Runs by their state, in the order in which they were started.
 pub(crate) const INDEX: StateIndex = StateIndex::new("choreograph.index");

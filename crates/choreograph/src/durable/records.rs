@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evenkeel_core::{Error, ErrorKind, Result, Timestamp};
+use evenkeel_core::{Error, ErrorKind, Result, Timestamp, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -54,6 +54,10 @@ pub(crate) struct RunRecord {
     pub(crate) entries: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<Parent>,
+    /// What it was started with, where that is short: with a longer one, which is a record of its own,
+    /// it would cost too much to write this again.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) input: Option<Box<RawValue>>,
     /// Some of its steps are forgotten already: there is no way back.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) forgotten: bool,
@@ -167,6 +171,14 @@ pub(crate) struct ChildRecord {
     pub(crate) error: Option<StepError>,
     #[serde(default)]
     pub(crate) values: BTreeMap<String, serde_json::Value>,
+}
+
+/// What the job of a new run carries: all that is kept of the run, so that who takes it need not
+/// read it. Whoever adds something to a run, or changes it, pushes its job without this.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewRunJob {
+    pub(crate) record: RunRecord,
+    pub(crate) version: Version,
 }
 
 /// What an entry of the index says.

@@ -1,13 +1,19 @@
-use evenkeel_core::{Batch, Conflict, Error, ErrorKind, Expect, Found, Merge, Record, Result, Store};
+use bytes::Bytes;
+use evenkeel_core::{
+    Batch, Conflict, Error, ErrorKind, Expect, Found, Merge, Partition, Record, Result, Store,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::choreographer::{Choreographer, Engine};
 use super::places;
-use super::records::{IndexEntry, Parent, RunRecord, decode, encode};
+use super::records::{IndexEntry, NewRunJob, Parent, RunRecord, decode, encode};
 use super::tasks::Task;
 use crate::outcome::RunState;
 use crate::plan::Plan;
+
+/// The longest input that is kept in the run's own record, and carried by a new run's job, in bytes.
+const SHORT_INPUT: usize = 1024;
 
 /// What a start came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,17 +120,21 @@ impl NewRun {
             open: std::collections::BTreeMap::new(),
             entries: 0,
             parent: self.parent.clone(),
+            input: (self.input.get().len() <= SHORT_INPUT).then(|| self.input.clone()),
             forgotten: false,
         };
         let entry =
             IndexEntry { run: self.id.clone(), definition: record.definition.clone(), started_at: now };
-        batch.put(places::key(&self.id, places::RECORD), encode(&record), Expect::Absent).put(
-            places::key(&self.id, places::INPUT),
-            self.input.get().to_owned(),
-            Expect::Any,
-        );
+        batch.put(places::key(&self.id, places::RECORD), encode(&record), Expect::Absent);
+        let job = if record.input.is_some() {
+            encode(&NewRunJob { record, version: batch.version() })
+        } else {
+            let input = self.input.get().to_owned();
+            batch.put(places::key(&self.id, places::INPUT), input, Expect::Any);
+            Bytes::new()
+        };
         places::INDEX.enter(batch, RunState::Running.as_str(), &places::entry(&self.id, now), encode(&entry));
-        batch.push(places::RUNS, &*self.id, now, "", Merge::Sooner);
+        batch.push(places::RUNS, &*self.id, now, job, Merge::Sooner);
     }
 }
 
@@ -133,27 +143,26 @@ impl Engine {
         let at = self.at(&new.id);
         let mut batch = Batch::new(at.clone(), self.now());
         new.write(&mut batch);
+        // Before the commit: the run may have ended when that returns.
+        self.shared.waiters.expect(&at, &new.id);
         let error = match self.store.commit(batch).await {
             Ok(_) => return Ok(Started::New),
             Err(error) => error,
         };
+        self.shared.waiters.expect_no_more(&at, &new.id);
         let Some(Conflict { found: Found::Record { record: Some(Record { value, .. }), .. }, .. }) =
             error.conflict()
         else {
             return Err(error);
         };
         let standing: RunRecord = decode(&new.id, places::RECORD, value)?;
-        let key = places::key(&new.id, places::INPUT);
-        let input =
-            self.store.get(&at, self.now(), std::slice::from_ref(&key)).await?.into_iter().next().flatten();
-        let same_input = match input {
-            Some(record) => {
-                let standing: serde_json::Value = decode(&new.id, places::INPUT, &record.value)?;
-                serde_json::from_str::<serde_json::Value>(new.input.get())
-                    .is_ok_and(|input| input == standing)
+        let input = match &standing.input {
+            Some(input) => {
+                Some(decode::<serde_json::Value>(&new.id, places::RECORD, input.get().as_bytes())?)
             }
-            None => false,
+            None => self.long_input(&at, &new.id).await?,
         };
+        let same_input = serde_json::from_str(new.input.get()).ok() == input;
         if standing.definition == new.definition && same_input {
             return Ok(Started::Existing);
         }
@@ -161,5 +170,12 @@ impl Engine {
         Err(Error::new(ErrorKind::AlreadyExists, format!("the run was started with another {what}"))
             .with("run", format_args!("{:?}", new.id))
             .with("definition", format_args!("{:?}", standing.definition)))
+    }
+
+    async fn long_input(&self, at: &Partition, run: &str) -> Result<Option<serde_json::Value>> {
+        let key = places::key(run, places::INPUT);
+        let found = self.store.get(at, self.now(), std::slice::from_ref(&key)).await?;
+        let input = found.into_iter().next().flatten();
+        input.map(|record| decode(run, places::INPUT, &record.value)).transpose()
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::{Lease, LeasedJob, Partition, Signal, Signals, Store, StoreExt, Timestamp};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::choreographer::{Choreographer, Engine};
@@ -14,11 +14,15 @@ use super::{hold, places};
 const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// The least time between two looks of which the first found less than it asked for, however many
-/// hints there are.
+/// hints there are, where every place but one is taken. The fewer are taken, the sooner is the next
+/// look: a worker with nothing to do looks at once, and a busy one takes what gathered meanwhile.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// How many jobs are taken at a time.
+/// The most jobs that are taken at a time.
 const MOST_JOBS: usize = 64;
+
+/// How many tasks are under way at once, beside the runs.
+const TASKS_AT_ONCE: usize = 16;
 
 /// What makes the runs of a store go on.
 ///
@@ -57,7 +61,8 @@ impl Worker {
         let partitions = engine.store.partitions();
         let node = Arc::new(Node {
             closing: watch::Sender::new(false),
-            places: Arc::new(Semaphore::new(concurrency)),
+            runs: Places::new(concurrency, partitions.len()),
+            tasks: Places::new(TASKS_AT_ONCE, partitions.len()),
             hints: partitions.iter().map(|at| (at.clone(), Hints::default())).collect(),
             engine,
         });
@@ -79,8 +84,41 @@ impl Worker {
 struct Node {
     engine: Arc<Engine>,
     closing: watch::Sender<bool>,
-    places: Arc<Semaphore>,
+    runs: Places,
+    tasks: Places,
     hints: HashMap<Partition, Hints>,
+}
+
+/// Room for what is under way at once, in all partitions together.
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+    /// The most that one look takes, so that those at other partitions need not wait for it.
+    share: usize,
+}
+
+impl Places {
+    fn new(all: usize, partitions: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(all)), all, share: (all / partitions).clamp(1, MOST_JOBS) }
+    }
+
+    /// One place, once there is one, and of the others what is free.
+    async fn take(&self) -> OwnedSemaphorePermit {
+        let mut taken = Arc::clone(&self.free).acquire_owned().await.expect("nobody closes the semaphore");
+        let more = self.free.available_permits().min(self.share - 1);
+        let more = u32::try_from(more).expect("a share is small");
+        if more > 0
+            && let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(more)
+        {
+            taken.merge(more);
+        }
+        taken
+    }
+
+    fn breath(&self) -> Duration {
+        let taken = self.all - self.free.available_permits();
+        BREATH.mul_f64(taken as f64 / self.all as f64)
+    }
 }
 
 #[derive(Default)]
@@ -122,7 +160,7 @@ impl Node {
 
     async fn look_for_runs(self: Arc<Self>, at: Partition) {
         let hint = &self.hints[&at].runs;
-        self.look(&at, places::RUNS, hint, |job| {
+        self.look(&at, places::RUNS, &self.runs, hint, |job| {
             let (engine, at, closing) = (Arc::clone(&self.engine), at.clone(), self.closing.subscribe());
             async move { hold::drive(&engine, &at, job, closing).await }
         })
@@ -131,7 +169,7 @@ impl Node {
 
     async fn look_for_tasks(self: Arc<Self>, at: Partition) {
         let hint = &self.hints[&at].tasks;
-        self.look(&at, places::TASKS, hint, |job| {
+        self.look(&at, places::TASKS, &self.tasks, hint, |job| {
             let (engine, at) = (Arc::clone(&self.engine), at.clone());
             async move { engine.work_on(&at, job).await }
         })
@@ -140,8 +178,14 @@ impl Node {
 
     /// Takes the due jobs of a queue and starts what `begin` makes of each, as long as there are
     /// places, until the worker closes; then waits for what it started.
-    async fn look<F>(&self, at: &Partition, queue: &str, hint: &Notify, begin: impl Fn(LeasedJob) -> F + Send)
-    where
+    async fn look<F>(
+        &self,
+        at: &Partition,
+        queue: &str,
+        places: &Places,
+        hint: &Notify,
+        begin: impl Fn(LeasedJob) -> F + Send,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let Engine { store, settings, .. } = &*self.engine;
@@ -150,17 +194,11 @@ impl Node {
         let mut poll = POLLS.0;
         loop {
             // What is leased and not begun would run out of its lease.
-            let place = tokio::select! {
-                place = Arc::clone(&self.places).acquire_owned() => place.expect("nobody closes the semaphore"),
+            let mut room = tokio::select! {
+                room = places.take() => room,
                 () = self.closed() => break,
             };
-            let mut places = vec![place];
-            while places.len() < MOST_JOBS
-                && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-            {
-                places.push(place);
-            }
-            let (now, max) = (clock.now(), places.len());
+            let (now, max) = (clock.now(), room.num_permits());
             let want = Lease { queue: queue.to_owned(), max, hold_for: settings.lease, now };
             let leased = store.lease(at, want).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, %at, queue, "a queue could not be looked at");
@@ -168,13 +206,13 @@ impl Node {
             });
             let found = leased.jobs.len();
             for job in leased.jobs {
-                let (work, place) = (begin(job), places.pop());
+                let (work, place) = (begin(job), room.split(1));
                 started.spawn(async move {
                     work.await;
                     drop(place);
                 });
             }
-            drop(places);
+            drop(room);
             while started.try_join_next().is_some() {}
             if *self.closing.borrow() {
                 break;
@@ -185,7 +223,13 @@ impl Node {
             poll = if found > 0 { POLLS.0 } else { (poll * 2).min(POLLS.1) };
             let next_look = leased.next_due.unwrap_or(Timestamp::MAX).min(now + poll);
             tokio::select! {
-                () = hint.notified() => clock.sleep_until(now + BREATH).await,
+                () = hint.notified() => {
+                    // A timer makes a millisecond even of nothing.
+                    let rest = (now + places.breath()).since(clock.now());
+                    if rest >= Duration::from_millis(1) {
+                        clock.sleep(rest).await;
+                    }
+                }
                 () = clock.sleep_until(next_look.max(now + BREATH)) => {}
                 () = self.closed() => {}
             }

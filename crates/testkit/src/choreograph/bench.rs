@@ -93,9 +93,10 @@ impl<S: Transactional + Clone> Bench<S> {
             if !lives {
                 self.lapse().await;
             }
-            let _worker = work(&calm);
+            let worker = work(&calm);
             assert!(self.outcome(&calm, &run).await.state.is_final(), "{run}");
             check(&calm, &run).await;
+            self.rest(worker).await;
             if lives {
                 return;
             }
@@ -182,8 +183,17 @@ impl<S: Transactional + Clone> Bench<S> {
     /// Starts a run, works on it with a worker of its own, and waits for its end.
     pub(crate) async fn run(&self, process: &Process<S>, definition: &str, run: &str) -> Run {
         process.start(definition, run, &0).await.unwrap();
-        let _worker = work(process);
-        self.outcome(process, run).await
+        let worker = work(process);
+        let outcome = self.outcome(process, run).await;
+        self.rest(worker).await;
+        outcome
+    }
+
+    /// Ends a worker that has nothing to do. One that died looking for work would take the next run
+    /// with it.
+    pub(crate) async fn rest(&self, worker: Running) {
+        self.settle().await;
+        drop(worker);
     }
 
     /// A run as it stands.

@@ -82,8 +82,9 @@ async fn an_interrupted_step_is_probed_and_its_policy_decides_the_rest<S: Transa
     ] {
         let definition = cut_off(&bench.seen, found, policy);
         let run = format!("{found:?} {policy:?}");
-        let (process, _worker) = interrupt(&bench, &definition, &run).await;
+        let (process, worker) = interrupt(&bench, &definition, &run).await;
         let outcome = bench.outcome(&process, &run).await;
+        bench.rest(worker).await;
         assert_eq!(bench.seen.take(), expected, "{run}");
         match value {
             Some(value) => {

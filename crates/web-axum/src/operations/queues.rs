@@ -30,13 +30,17 @@ pub(crate) struct Queue {
     about: &'static str,
 }
 
-const KNOWN: [(&str, &str); 6] = [
+const KNOWN: [(&str, &str); 7] = [
     ("flare.tasks", "what one commit cannot hold: publications to many, back-fills, replays, clearing up"),
     ("flare.pumps", "the subscriptions that have deliveries"),
     ("flare.deliver/{subscription}", "the deliveries of one subscription"),
     ("flare.exhausted/{subscription}", "those of its deliveries that were tried for the last time"),
-    ("choreograph.runs", "the runs that have something to do, now or at a time"),
-    ("choreograph.tasks", "what has to be done for a run in another partition, or later"),
+    (
+        "choreograph.runs",
+        "the runs that have something to do, now or at a time; those that are over, until they are forgotten",
+    ),
+    ("choreograph.tasks", "what has to be done for a run in another partition"),
+    ("projections.run/{projection}", "who runs a projection: a job in each partition, held by a node"),
 ];
 
 /// Which jobs.
