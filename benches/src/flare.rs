@@ -23,7 +23,7 @@ use crate::wire::Wire;
 use crate::{Result, calls};
 
 /// How many publish at once.
-const PUBLISHERS: usize = 32;
+const PUBLISHERS: usize = 64;
 
 /// What is measured, besides how long.
 pub(crate) struct Plan<'a> {
@@ -163,7 +163,7 @@ impl World {
             let url = format!("{}/{subscription}/{{order}}", self.sink_url);
             let new: NewSubscription = serde_json::from_value(json!({
                 "endpoint": { "url": url, "method": "POST" },
-                "delivery": { "success": [200], "concurrency": 64 },
+                "delivery": { "success": [200], "concurrency": 128 },
             }))?;
             subscriptions.push(self.flare.subscribe(&self.resource, new).await?.0);
         }

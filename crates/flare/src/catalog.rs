@@ -103,9 +103,9 @@ impl Subscriber {
 
     /// Writes into `batch` that the subscriber is to be told of a document. A delivery that waits
     /// already stays as it is: what it sends is decided when it does.
-    pub(crate) fn tell_in(&self, batch: &mut Batch, url: &DocumentUrl) {
+    pub(crate) fn tell_in(&self, batch: &mut Batch, (id, url): (&str, &DocumentUrl)) {
         let now = batch.now();
-        batch.push(&self.queue, places::document_id(url), now, url.as_str().to_owned(), Merge::Keep);
+        batch.push(&self.queue, id, now, url.as_str().to_owned(), Merge::Keep);
     }
 
     /// Whether the subscription is about a document like this.

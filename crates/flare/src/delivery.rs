@@ -13,6 +13,7 @@ use crate::decision::decide;
 use crate::flare::Shared;
 use crate::message::{Message, Telling};
 use crate::net::{Reply, SendError, Transport, Waiting};
+use crate::pump::Seat;
 use crate::retry_policy::{next_wait, with_jitter};
 use crate::told::{Failing, Last};
 use crate::{Action, Document, DocumentUrl, Notice, NoticeKind, Outcome, Revision, Told, places};
@@ -185,7 +186,8 @@ impl Delivery {
         Ok(Some(Document { url, revision: last.revision, updated_at: last.at, content: None }))
     }
 
-    /// Sends what is to be sent, and records what came of it.
+    /// Sends what is to be sent, and records what came of it. It gives up its `seat` among those under way
+    /// as soon as the subscriber has taken it.
     ///
     /// Dropped before the end, the delivery is made again by whoever leases it next, with the same
     /// message id.
@@ -194,10 +196,11 @@ impl Delivery {
         shared: &Shared,
         subscriber: &Subscriber,
         transport: &dyn Transport,
+        seat: &mut Option<Seat>,
     ) -> Ended {
         let ended = match self.message(subscriber) {
             Ok(None) => self.settle(shared, subscriber).await,
-            Ok(Some(message)) => self.attempt(shared, subscriber, transport, message).await,
+            Ok(Some(message)) => self.attempt(shared, subscriber, transport, message, seat).await,
             Err(error) => self.fail(shared, subscriber, &error).await,
         };
         ended.unwrap_or_else(|error| {
@@ -213,7 +216,7 @@ impl Delivery {
             let key = places::told(&subscriber.subscription.id, &self.job.id);
             batch.put(key, Told { again: false, ..told }.encode(), Expect::Version(version));
         }
-        shared.store.commit(batch).await?;
+        shared.settlements.commit(batch).await?;
         Ok(Ended::Settled)
     }
 
@@ -223,6 +226,7 @@ impl Delivery {
         subscriber: &Subscriber,
         transport: &dyn Transport,
         message: Message,
+        seat: &mut Option<Seat>,
     ) -> Result<Ended> {
         let began = shared.now();
         if began >= self.job.until {
@@ -238,6 +242,11 @@ impl Delivery {
         let sent = shared.settings.clock.timeout_at(began + limit, transport.send(request)).await;
         let result = sent.unwrap_or(late).map_err(|error| Failure::from(&error));
         let answer = Answer { result, began, ended: shared.now() };
+        if let Outcome::Delivered | Outcome::Discarded =
+            subscriber.subscription.delivery.judge(answer.status())
+        {
+            *seat = None;
+        }
         self.record(shared, subscriber, &message.telling, answer).await
     }
 
@@ -278,7 +287,7 @@ impl Delivery {
             self.is_asked = false;
             let mut batch = Batch::new(subscriber.at.clone(), answer.ended);
             let ended = self.record_in(&mut batch, shared, subscriber, telling, &answer);
-            let error = match shared.store.commit(batch).await {
+            let error = match shared.settlements.commit(batch).await {
                 Ok(_) => return Ok(ended),
                 Err(error) => error,
             };

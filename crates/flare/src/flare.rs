@@ -5,6 +5,7 @@ use evenkeel_core::layer::Retry;
 use evenkeel_core::{AnyStore, Clock, StoreExt, SystemClock, Timestamp};
 
 use crate::catalog::Catalog;
+use crate::joint::{Joint, joint};
 use crate::recent::Recent;
 use crate::signing::Vault;
 
@@ -26,6 +27,11 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
     pub(crate) recent: Recent,
+    /// Commits what is published.
+    pub(crate) publications: Joint,
+    /// Commits what came of deliveries. By itself, so that one publication that guessed wrong is no
+    /// reason to commit these one by one.
+    pub(crate) settlements: Joint,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +60,9 @@ impl Flare {
     fn with_settings(given: AnyStore, settings: Settings) -> Self {
         let store = given.clone().layer(Retry::default().clock(Arc::clone(&settings.clock))).any();
         let (catalog, recent) = (Catalog::default(), Recent::default());
-        Self { shared: Arc::new(Shared { given, store, settings, catalog, recent }) }
+        let (publications, settlements) = (joint(&store), joint(&store));
+        let shared = Shared { given, store, settings, catalog, recent, publications, settlements };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Takes the time from this clock, and sleeps on it.

@@ -12,7 +12,7 @@ const MOST_COUNTED: usize = 10_000;
 /// How many things are read at a time.
 const PAGE: usize = 500;
 
-/// What the cursors of deliveries that were given up begin with; no document's hash does.
+/// What the cursors of deliveries that were given up begin with; no document's id does.
 const GIVEN_UP: &str = "exhausted/";
 
 /// Part of a list.

@@ -45,6 +45,7 @@ mod flare; // the handle and its settings
 mod health; // how a subscription fares
 mod inspect; // looking at deliveries and attempts, and replaying
 mod interpolate; // wildcards in URLs, headers and data
+mod joint; // committing as one what waits at the same moment
 mod message; // what is sent
 pub mod net; // sending, and where it is allowed to
 mod pace; // so many a second

@@ -1,5 +1,7 @@
 //! Where everything is kept. Names without a bound are hashed; the original is in the value.
 
+use std::fmt::Write;
+
 use evenkeel_core::{AnyStore, Key, Partition, StoreExt};
 use sha2::{Digest, Sha256};
 
@@ -77,9 +79,16 @@ pub(crate) fn document(resource: &str, url: &DocumentUrl) -> Key {
 }
 
 /// What a document is called among a resource's documents and a subscription's deliveries.
+///
+/// It begins as the last segment of its URL does: documents that come one after the other often have
+/// names in their order, and are then neighbours where they are kept.
 pub(crate) fn document_id(url: &DocumentUrl) -> String {
-    hash(&[url.as_str()])
+    let name = url.segments().last().unwrap_or_default().chars().take(MOST_OF_NAME);
+    format!("{}~{}", name.collect::<String>(), hash(&[url.as_str()]))
 }
+
+/// How many characters of a name are kept: of one that begins with a time, enough to sort by it.
+const MOST_OF_NAME: usize = 20;
 
 pub(crate) fn subscription_partition(store: &AnyStore, subscription: &str) -> Partition {
     store.partition_of(subscription)
@@ -100,5 +109,30 @@ pub(crate) fn hash(parts: &[&str]) -> String {
         hasher.update(part.len().to_be_bytes());
         hasher.update(part);
     }
-    hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::with_capacity(32);
+    for byte in &hasher.finalize()[..16] {
+        write!(digits, "{byte:02x}").expect("a string takes every write");
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_kept_in_the_order_of_their_names() {
+        let id = |url: &str| document_id(&DocumentUrl::parse(url).unwrap());
+        let ids = [
+            "https://api.example.com/orders/0192f3a1-7c1e-7000-8000-0123456789ab",
+            "https://api.example.com/orders/0192f3a1-7c1f-7000-8000-0123456789ab",
+            "https://api.example.com/orders/1041",
+            "https://api.example.com/orders/1042",
+        ]
+        .map(id);
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert_ne!(id("https://api.example.com/orders/17"), id("https://api.example.com/carts/17"));
+        let long = format!("https://api.example.com/orders/{}", "%C3%A9".repeat(300));
+        assert_eq!(id(&long).len(), MOST_OF_NAME + 1 + 32);
+    }
 }

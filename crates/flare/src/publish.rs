@@ -260,7 +260,7 @@ impl Shared {
             None => batch.put_until(key.clone(), document.encode(), expect, now + self.settings.tombstones),
         };
         self.tell_in(&mut batch, entry, url);
-        let error = match self.store.commit(batch).await {
+        let error = match self.publications.commit(batch).await {
             Ok(committed) => {
                 self.recent.put(document, committed.version);
                 return Ok(Commit::Done);
@@ -285,8 +285,9 @@ impl Shared {
             return;
         }
         batch.check(places::resource(&entry.resource.id), Expect::Version(entry.version));
+        let id = places::document_id(url);
         for subscriber in &entry.subscribers {
-            subscriber.tell_in(batch, url);
+            subscriber.tell_in(batch, (&id, url));
             // That it is paused is among what must be unchanged.
             if subscriber.subscription.status == Status::Active {
                 subscriber.wake_in(batch);

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evenkeel_core::{
@@ -26,6 +27,9 @@ const OUTAGE: Duration = Duration::from_secs(300);
 /// publication; then another process, which may be able to make one, has its chance.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// How many deliveries have their answers and wait to be recorded, at most.
+const MOST_UNRECORDED: usize = 256;
+
 /// Makes the deliveries of one subscription, as long as there are any.
 ///
 /// ```text
@@ -42,13 +46,26 @@ pub(crate) struct Pump {
     health_version: Option<Version>,
     pace: Pace,
     /// Tasks of their own, since a delivery that is not attended to may hold what this waits for.
-    under_way: JoinSet<Ended>,
+    under_way: JoinSet<(Ended, Option<Seat>)>,
+    seats: Arc<Seats>,
     /// Whether there may be deliveries that are due.
     hungry: bool,
     next_due: Option<Timestamp>,
     idle_since: Timestamp,
     stuck_since: Option<Timestamp>,
 }
+
+/// How many seats are taken among the deliveries that may be under way.
+#[derive(Debug, Default)]
+struct Seats {
+    taken: AtomicUsize,
+    /// Told when one is free again.
+    freed: Notify,
+}
+
+/// A seat among the deliveries that may be under way, free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Seats>);
 
 /// Why a pump ends.
 enum End {
@@ -64,6 +81,20 @@ enum End {
     Lost,
     /// Something failed that may not fail the next time.
     Troubled,
+}
+
+impl Seats {
+    fn take(self: &Arc<Self>) -> Seat {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Seat(Arc::clone(self))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
+    }
 }
 
 impl Pump {
@@ -101,6 +132,7 @@ impl Pump {
             health,
             health_version,
             under_way: JoinSet::new(),
+            seats: Arc::default(),
             hungry: true,
             next_due: None,
             idle_since: shared.now(),
@@ -116,7 +148,7 @@ impl Pump {
         };
         // What is under way ends as it would have: cut off, it would be sent twice.
         while let Some(ended) = self.under_way.join_next().await {
-            trouble = trouble.or(self.take_note(ended_of(ended)).await.err());
+            trouble = trouble.or(self.take_note(ended_of(ended).0).await.err());
         }
         self.leave(&end).await?;
         trouble.map_or(Ok(()), Err)
@@ -190,9 +222,13 @@ impl Pump {
         Ok((now >= since + STUCK).then_some(End::Stuck))
     }
 
-    /// How many more deliveries may be under way.
+    /// How many more deliveries may be begun. One that was taken gives its seat to the next before that
+    /// is recorded, one that failed once it is noted.
     fn free(&self, now: Timestamp) -> usize {
-        self.health.breaker.room(now, self.concurrency()).saturating_sub(self.under_way.len())
+        let most = self.concurrency();
+        let taken = self.seats.taken.load(Ordering::Relaxed);
+        let unrecorded = (most + MOST_UNRECORDED).saturating_sub(self.under_way.len());
+        self.health.breaker.room(now, most).saturating_sub(taken).min(unrecorded)
     }
 
     fn concurrency(&self) -> usize {
@@ -210,8 +246,11 @@ impl Pump {
         self.pace.take(now, leased.jobs.len());
         for delivery in shared.deliveries(&self.subscriber, leased.jobs).await? {
             let (node, subscriber) = (Arc::clone(&self.node), Arc::clone(&self.subscriber));
-            self.under_way
-                .spawn(async move { delivery.make(node.shared(), &subscriber, &*node.transport).await });
+            let mut seat = Some(self.seats.take());
+            self.under_way.spawn(async move {
+                let ended = delivery.make(node.shared(), &subscriber, &*node.transport, &mut seat).await;
+                (ended, seat)
+            });
         }
         Ok(())
     }
@@ -228,13 +267,16 @@ impl Pump {
                 self.hungry = true;
                 return Ok(());
             }
+            () = self.seats.freed.notified() => return Ok(()),
             () = shared.settings.clock.sleep_until(alarm) => return Ok(()),
             () = self.node.closed() => return Ok(()),
         };
+        let (ended, _seat) = ended;
         self.take_note(ended).await?;
         // Those that ended meanwhile make room together.
         while let Some(ended) = self.under_way.try_join_next() {
-            self.take_note(ended_of(ended)).await?;
+            let (ended, _seat) = ended_of(ended);
+            self.take_note(ended).await?;
         }
         Ok(())
     }
@@ -385,9 +427,9 @@ impl Pump {
 }
 
 /// A delivery that panicked is made again by whoever leases it next.
-fn ended_of(ended: Result<Ended, JoinError>) -> Ended {
+fn ended_of(ended: Result<(Ended, Option<Seat>), JoinError>) -> (Ended, Option<Seat>) {
     ended.unwrap_or_else(|error| {
         tracing::error!(%error, "a delivery panicked");
-        Ended::Lost
+        (Ended::Lost, None)
     })
 }

@@ -141,7 +141,7 @@ pub struct DeliveryPolicy {
     /// When what failed is tried again; `None` is after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
-    /// How many are under way at once, 1 to 256; `None` is what the worker says.
+    /// How many wait for an answer at once, 1 to 256; `None` is what the worker says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u16>,
     /// How many are sent a second; `None` is as many as there are.

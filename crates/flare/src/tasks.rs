@@ -92,11 +92,12 @@ impl Shared {
         });
         let page = &entry.subscribers[begins..entry.subscribers.len().min(begins + PAGE)];
         let mut batches = BTreeMap::<&Partition, Batch>::new();
+        let id = places::document_id(&url);
         for subscriber in page {
             let now = self.now();
             let batch =
                 batches.entry(&subscriber.at).or_insert_with(|| Batch::new(subscriber.at.clone(), now));
-            subscriber.tell_in(batch, &url);
+            subscriber.tell_in(batch, (&id, &url));
             subscriber.wake_in(batch);
         }
         for batch in batches.into_values() {
@@ -129,7 +130,7 @@ impl Shared {
                 }
             };
             if !document.is_deleted() {
-                subscriber.tell_in(&mut batch, &document.url);
+                subscriber.tell_in(&mut batch, (id.as_str(), &document.url));
             }
         }
         subscriber.wake_in(&mut batch);

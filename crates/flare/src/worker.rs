@@ -62,7 +62,7 @@ impl Worker {
         self
     }
 
-    /// How many deliveries are under way at once to a subscription that does not say so itself; 32
+    /// How many deliveries to a subscription that does not say so itself wait for an answer at once; 32
     /// unless set.
     #[must_use]
     pub fn concurrency(mut self, deliveries: usize) -> Self {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use evenkeel_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 
 use crate::SqliteStore;
 use crate::error::SqlResult;
@@ -165,8 +165,25 @@ impl SqliteConfig {
 
     /// The connection that the writer folds on, once the database is there.
     pub(crate) fn writer_connection(&self) -> Result<Connection> {
-        let mut flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        self.connection(OpenFlags::SQLITE_OPEN_READ_WRITE, &self.writer_pragmas())
+    }
+
+    /// The connections that read; they cannot write.
+    pub(crate) fn reader_connections(&self) -> impl Iterator<Item = Result<Connection>> {
+        let flags = match self.mode {
+            // Not read-only, to be the same database.
+            Mode::Memory => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Mode::File | Mode::ReadOnlyFile => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        };
+        (0..self.readers).map(move |_| self.connection(flags, &[("query_only", "1")]))
+    }
+
+    fn connection(
+        &self,
+        mut flags: OpenFlags,
+        pragmas: &[(&'static str, &'static str)],
+    ) -> Result<Connection> {
+        flags |= OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if self.mode == Mode::Memory {
             // As the others open it, to be the same database.
             flags |= OpenFlags::SQLITE_OPEN_MEMORY | OpenFlags::SQLITE_OPEN_SHARED_CACHE;
@@ -177,7 +194,7 @@ impl SqliteConfig {
             connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
             // A statement is planned once, not anew for what it is given.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-            for (pragma, value) in self.writer_pragmas() {
+            for (pragma, value) in pragmas {
                 connection.pragma_update(None, pragma, value)?;
             }
             Ok(connection)
@@ -214,13 +231,10 @@ impl SqliteConfig {
         pool(1).connect_with(options).await.or_store_error("opening")
     }
 
-    /// The connections that read; they cannot write.
-    pub(crate) async fn reader_pool(&self) -> Result<SqlitePool> {
-        let options = match self.mode {
-            Mode::Memory => self.options().pragma("query_only", "1"),
-            Mode::File | Mode::ReadOnlyFile => self.options().read_only(true).create_if_missing(false),
-        };
-        pool(self.readers).connect_with(options).await.or_store_error("opening")
+    /// A connection to look at a database that is only read.
+    pub(crate) async fn inspector(&self) -> Result<SqliteConnection> {
+        let options = self.options().read_only(true).create_if_missing(false);
+        options.connect().await.or_store_error("opening")
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use evenkeel_core::judge::{self, Verdict};
 use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp};
+use futures_util::FutureExt;
+use rusqlite::Connection;
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::oneshot;
 
@@ -112,10 +114,13 @@ impl Writer {
         if line.len() == judged {
             return judged;
         }
+        let batches: Vec<Batch> = line.iter().skip(judged).filter_map(Request::batch).cloned().collect();
+        let load = move |conn: &mut Connection| {
+            let loaded = WorkingSet::load(conn, batches.iter()).now_or_never();
+            loaded.expect("statements on a connection of rusqlite's run at once")
+        };
         // A reader that fails says nothing; the transaction that judges for good will.
-        let Ok(mut reader) = self.readers.acquire().await else { return judged };
-        let batches = line.iter().skip(judged).filter_map(Request::batch);
-        let Ok(mut set) = WorkingSet::load(&mut *reader, batches).await else { return judged };
+        let Ok(mut set) = self.readers.ask(load).await else { return judged };
         for request in line.split_off(judged) {
             match request {
                 Request::Commit(asked) => match certain(&mut set, &asked.what) {

@@ -29,7 +29,8 @@ mod error; // SQLite's errors as evenkeel's
 mod hold; // the writing connection in a user's hands
 mod migrate; // the schema
 mod queue; // leasing
-mod read; // queries on the readers
+mod read; // queries
+mod readers; // the threads that run them
 mod rows; // rows as values of the contract
 mod sql; // SQL on either kind of connection
 mod store; // the contract

@@ -17,9 +17,8 @@ pub(crate) async fn migrate(writer: &SqlitePool, partitions: u32) -> Result<Uuid
 }
 
 /// Checks a database that must not be written to.
-pub(crate) async fn check(reader: &SqlitePool, partitions: u32) -> Result<Uuid> {
-    let mut conn = reader.acquire().await.or_store_error("opening")?;
-    let version = schema_version(&mut conn).await?;
+pub(crate) async fn check(conn: &mut SqliteConnection, partitions: u32) -> Result<Uuid> {
+    let version = schema_version(conn).await?;
     if version < MIGRATIONS.len() {
         return Err(Error::new(
             ErrorKind::Config,
@@ -28,7 +27,7 @@ pub(crate) async fn check(reader: &SqlitePool, partitions: u32) -> Result<Uuid> 
         .with("schema", version)
         .with("needed", MIGRATIONS.len()));
     }
-    let found = identity(&mut conn).await?;
+    let found = identity(conn).await?;
     check_partitions(&found, partitions)?;
     Ok(found.id)
 }

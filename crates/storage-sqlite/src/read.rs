@@ -4,40 +4,37 @@ use evenkeel_core::{
     Error, ErrorKind, Event, JobPage, Jobs, Key, Order, Partition, Read, Record, RecordPage, Result, Scan,
     Slice, Source, Timestamp,
 };
+use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::rows::{self, EVENT, JOB, RECORD, signed, sql_limit};
-use crate::sql::{Row, Sql};
+use crate::error::SqlResult;
+use crate::rows::{self, EVENT, JOB, RECORD, record_name, signed, sql_limit};
+use crate::sql::{Row, find_each, query};
 
 /// How many events one read examines at most, so that a filter that drops nearly all of them costs
 /// several short reads rather than one long one.
 const MAX_EXAMINED: usize = 10_000;
 
-pub(crate) async fn get(
-    conn: &mut impl Sql,
+pub(crate) fn get(
+    conn: &Connection,
     at: &Partition,
     now: Timestamp,
     keys: &[Key],
 ) -> Result<Vec<Option<Record>>> {
-    let wanted = names(keys.iter().map(|key| [&key.space, key.group.as_str(), key.id.as_str()]));
-    let sql = format!(
-        "SELECT w.key, {RECORD} FROM json_each(?2) w CROSS JOIN evenkeel_record r \
-         WHERE r.part = ?1 AND r.space = w.value ->> 0 AND r.grp = w.value ->> 1 AND r.id = w.value ->> 2"
-    );
+    let sql =
+        format!("SELECT {RECORD} FROM evenkeel_record r WHERE part = ? AND space = ? AND grp = ? AND id = ?");
     let at = at.to_string();
-    let params = [at.as_str().into(), wanted.as_str().into()];
-    let found = conn.query(&sql, &params, "getting records").await?;
-    let mut records = vec![None; keys.len()];
-    for row in found {
-        let record = rows::record(&row, 1)?;
-        if record.is_live(now) {
-            records[place(&row)?] = Some(record);
-        }
-    }
-    Ok(records)
+    let params: Vec<_> = keys.iter().map(|key| record_name(&at, key)).collect();
+    // In one transaction, since a connection forgets the pages that it has read when it begins another.
+    let transaction = (keys.len() > 1).then(|| conn.unchecked_transaction()).transpose();
+    let _transaction = transaction.or_store_error("getting records")?;
+    let found = find_each(conn, &sql, &params, "getting records")?;
+    let record = |row: Option<Row>| row.map(|row| rows::record(&row, 0)).transpose();
+    let live = |record: Option<Record>| record.filter(|record| record.is_live(now));
+    found.into_iter().map(|row| record(row).map(live)).collect()
 }
 
-pub(crate) async fn scan(conn: &mut impl Sql, at: &Partition, scan: &Scan) -> Result<RecordPage> {
+pub(crate) fn scan(conn: &Connection, at: &Partition, scan: &Scan) -> Result<RecordPage> {
     let (beyond, before, order) = match scan.order {
         Order::Ascending => (">", "<", "ASC"),
         Order::Descending => ("<", ">", "DESC"),
@@ -60,7 +57,7 @@ pub(crate) async fn scan(conn: &mut impl Sql, at: &Partition, scan: &Scan) -> Re
         scan.until.as_deref().into(),
         sql_limit(scan.limit.saturating_add(1)).into(),
     ];
-    let found = conn.query(&sql, &params, "scanning records").await?;
+    let found = query(conn, &sql, &params, "scanning records")?;
     let more = found.len() > scan.limit;
     let records: Vec<(String, Record)> = found
         .iter()
@@ -71,27 +68,27 @@ pub(crate) async fn scan(conn: &mut impl Sql, at: &Partition, scan: &Scan) -> Re
     Ok(RecordPage { records, cursor })
 }
 
-pub(crate) async fn jobs(conn: &mut impl Sql, at: &Partition, want: &Jobs) -> Result<JobPage> {
+pub(crate) fn jobs(conn: &Connection, at: &Partition, want: &Jobs) -> Result<JobPage> {
     match want {
-        Jobs::ByIds { queue, ids } => jobs_by_ids(conn, at, queue, ids).await,
-        Jobs::Page { queue, after, limit } => jobs_page(conn, at, queue, after.as_deref(), *limit).await,
+        Jobs::ByIds { queue, ids } => jobs_by_ids(conn, at, queue, ids),
+        Jobs::Page { queue, after, limit } => jobs_page(conn, at, queue, after.as_deref(), *limit),
     }
 }
 
-async fn jobs_by_ids(conn: &mut impl Sql, at: &Partition, queue: &str, ids: &[String]) -> Result<JobPage> {
+fn jobs_by_ids(conn: &Connection, at: &Partition, queue: &str, ids: &[String]) -> Result<JobPage> {
     let sql = format!(
         "SELECT j.id, {JOB} FROM json_each(?3) w CROSS JOIN evenkeel_job j \
          WHERE j.part = ?1 AND j.queue = ?2 AND j.id = w.value ORDER BY w.key"
     );
     let (at, ids) = (at.to_string(), names(ids));
     let params = [at.as_str().into(), queue.into(), ids.as_str().into()];
-    let found = conn.query(&sql, &params, "looking at jobs").await?;
+    let found = query(conn, &sql, &params, "looking at jobs")?;
     let jobs = found.iter().map(|row| Ok((row.get(0)?, rows::job(row, 1)?))).collect::<Result<_>>()?;
     Ok(JobPage { jobs, cursor: None })
 }
 
-async fn jobs_page(
-    conn: &mut impl Sql,
+fn jobs_page(
+    conn: &Connection,
     at: &Partition,
     queue: &str,
     after: Option<&str>,
@@ -108,7 +105,7 @@ async fn jobs_page(
         after.unwrap_or_default().into(),
         sql_limit(limit.saturating_add(1)).into(),
     ];
-    let found = conn.query(&sql, &params, "looking at jobs").await?;
+    let found = query(conn, &sql, &params, "looking at jobs")?;
     let more = found.len() > limit;
     let jobs: Vec<_> = found
         .iter()
@@ -119,16 +116,16 @@ async fn jobs_page(
     Ok(JobPage { jobs, cursor })
 }
 
-pub(crate) async fn read(conn: &mut impl Sql, at: &Partition, read: &Read) -> Result<Slice> {
+pub(crate) fn read(conn: &Connection, at: &Partition, read: &Read) -> Result<Slice> {
     match &read.source {
-        Source::Partition { after } => read_partition(conn, at, *after, read).await,
-        Source::Stream { name, after, order } => read_stream(conn, at, name, *after, *order, read).await,
+        Source::Partition { after } => read_partition(conn, at, *after, read),
+        Source::Stream { name, after, order } => read_stream(conn, at, name, *after, *order, read),
     }
 }
 
-async fn read_partition(conn: &mut impl Sql, at: &Partition, after: u64, read: &Read) -> Result<Slice> {
+fn read_partition(conn: &Connection, at: &Partition, after: u64, read: &Read) -> Result<Slice> {
     let sql = "SELECT position FROM evenkeel_head WHERE part = ?";
-    let found = conn.query(sql, &[at.to_string().as_str().into()], "reading the log").await?;
+    let found = query(conn, sql, &[at.to_string().as_str().into()], "reading the log")?;
     let head: u64 = found.first().map_or(Ok(0), |row| row.get(0))?;
     if after > head {
         return Err(Error::new(ErrorKind::Corrupt, "the log ends before the position asked for")
@@ -136,12 +133,12 @@ async fn read_partition(conn: &mut impl Sql, at: &Partition, after: u64, read: &
             .with("head", head));
     }
     let run = Run { place: "position", order: Order::Ascending, stream: None, beyond: after, end: head };
-    let (events, examined_to) = run.read(conn, at, read).await?;
+    let (events, examined_to) = run.read(conn, at, read)?;
     Ok(Slice { events, examined_to, head })
 }
 
-async fn read_stream(
-    conn: &mut impl Sql,
+fn read_stream(
+    conn: &Connection,
     at: &Partition,
     name: &str,
     after: Option<u64>,
@@ -149,7 +146,7 @@ async fn read_stream(
     read: &Read,
 ) -> Result<Slice> {
     let sql = "SELECT version FROM evenkeel_stream WHERE part = ? AND stream = ?";
-    let found = conn.query(sql, &[at.to_string().as_str().into(), name.into()], "reading a stream").await?;
+    let found = query(conn, sql, &[at.to_string().as_str().into(), name.into()], "reading a stream")?;
     let Some(row) = found.first() else { return Ok(Slice { events: Vec::new(), examined_to: 0, head: 0 }) };
     let head: u64 = row.get(0)?;
     let (beyond, end) = match order {
@@ -157,7 +154,7 @@ async fn read_stream(
         Order::Descending => (after.unwrap_or(u64::MAX).min(head + 1), 0),
     };
     let run = Run { place: "version", order, stream: Some(name), beyond, end };
-    let (events, examined_to) = run.read(conn, at, read).await?;
+    let (events, examined_to) = run.read(conn, at, read)?;
     Ok(Slice { events, examined_to, head })
 }
 
@@ -172,13 +169,13 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// The events that match, and how far the run was examined.
-    async fn read(&self, conn: &mut impl Sql, at: &Partition, read: &Read) -> Result<(Vec<Event>, u64)> {
+    fn read(&self, conn: &Connection, at: &Partition, read: &Read) -> Result<(Vec<Event>, u64)> {
         let mut events = Vec::new();
         let mut examined = 0;
         let mut beyond = self.beyond;
         loop {
             let page_size = read.limit.clamp(1, 1_000);
-            let page = self.page(conn, at, beyond, read, page_size).await?;
+            let page = self.page(conn, at, beyond, read, page_size)?;
             let last_page = page.len() < page_size;
             for row in &page {
                 let event = rows::event(row)?;
@@ -200,9 +197,9 @@ impl Run<'_> {
         }
     }
 
-    async fn page(
+    fn page(
         &self,
-        conn: &mut impl Sql,
+        conn: &Connection,
         at: &Partition,
         beyond: u64,
         read: &Read,
@@ -238,7 +235,7 @@ impl Run<'_> {
             self.stream.into(),
             kinds.as_str().into(),
         ];
-        conn.query(&sql, &params, "reading events").await
+        query(conn, &sql, &params, "reading events")
     }
 }
 
@@ -247,10 +244,4 @@ impl Run<'_> {
 fn names(names: impl IntoIterator<Item = impl Serialize>) -> String {
     let names: Vec<_> = names.into_iter().collect();
     serde_json::to_string(&names).expect("strings and numbers are JSON")
-}
-
-/// The place in the array that a row was found for, in its first column.
-fn place(row: &Row) -> Result<usize> {
-    let place: u32 = row.get(0)?;
-    Ok(usize::try_from(place).expect("a u32 fits a usize"))
 }

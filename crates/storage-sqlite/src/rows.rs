@@ -1,11 +1,16 @@
 //! Rows as values of the contract, and back.
 
-use evenkeel_core::{Event, Hold, Job, Pending, Record, Result, Timestamp, Token, Version};
+use evenkeel_core::{Event, Hold, Job, Key, Pending, Record, Result, Timestamp, Token, Version};
 
-use crate::sql::{Row, damaged};
+use crate::sql::{Param, Row, damaged};
 
 /// The columns that [`record`] reads, of `evenkeel_record r`.
 pub(crate) const RECORD: &str = "r.value, r.version, r.expires_at";
+
+/// What a record is called: its `part`, `space`, `grp` and `id`.
+pub(crate) fn record_name<'a>(part: &'a str, key: &'a Key) -> [Param<'a>; 4] {
+    [part.into(), (&*key.space).into(), key.group.as_str().into(), key.id.as_str().into()]
+}
 
 /// Reads a record whose columns begin at `first`.
 pub(crate) fn record(row: &Row, first: usize) -> Result<Record> {

@@ -1,9 +1,10 @@
 //! SQL on either connection that writes: the writer's own, on which statements run in its thread,
-//! and the one that a door-2 transaction shares with its user; and on the readers.
+//! and the one that a door-2 transaction shares with its user; and on those of the readers.
 
 use bytes::Bytes;
 use evenkeel_core::{Error, ErrorKind, Result};
 use futures_util::TryStreamExt;
+use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Either, Row as _, SqliteConnection, TypeInfo, ValueRef as _};
@@ -62,24 +63,14 @@ pub(crate) trait Sql: Send {
     ) -> impl Future<Output = Result<usize>> + Send;
 }
 
-impl Sql for rusqlite::Connection {
+impl Sql for Connection {
     fn query(
         &mut self,
         sql: &str,
         params: &[Param<'_>],
         doing: &'static str,
     ) -> impl Future<Output = Result<Vec<Row>>> + Send {
-        let rows = self.prepare_cached(sql).and_then(|mut statement| {
-            let columns = statement.column_count();
-            bind(&mut statement, params)?;
-            let mut found = statement.raw_query();
-            let mut rows = Vec::new();
-            while let Some(row) = found.next()? {
-                rows.push(Row::of_rusqlite(row, columns)?);
-            }
-            Ok(rows)
-        });
-        std::future::ready(rows.or_store_error(doing))
+        std::future::ready(query(self, sql, params, doing))
     }
 
     fn find_each<const N: usize>(
@@ -88,15 +79,7 @@ impl Sql for rusqlite::Connection {
         params: &[[Param<'_>; N]],
         doing: &'static str,
     ) -> impl Future<Output = Result<Vec<Option<Row>>>> + Send {
-        let rows = self.prepare_cached(sql).and_then(|mut statement| {
-            let columns = statement.column_count();
-            let mut find = |params: &[Param<'_>; N]| {
-                bind(&mut statement, params)?;
-                statement.raw_query().next()?.map(|row| Row::of_rusqlite(row, columns)).transpose()
-            };
-            params.iter().map(&mut find).collect()
-        });
-        std::future::ready(rows.or_store_error(doing))
+        std::future::ready(find_each(self, sql, params, doing))
     }
 
     fn execute_each<const N: usize>(
@@ -116,8 +99,49 @@ impl Sql for rusqlite::Connection {
     }
 }
 
+/// What [`Sql::query`] does, in this thread.
+pub(crate) fn query(
+    connection: &Connection,
+    sql: &str,
+    params: &[Param<'_>],
+    doing: &'static str,
+) -> Result<Vec<Row>> {
+    let rows = connection.prepare_cached(sql).and_then(|mut statement| {
+        let columns = statement.column_count();
+        bind(&mut statement, params)?;
+        let mut found = statement.raw_query();
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push(Row::of_rusqlite(row, columns)?);
+        }
+        Ok(rows)
+    });
+    rows.or_store_error(doing)
+}
+
+/// What [`Sql::find_each`] does, in this thread.
+pub(crate) fn find_each<const N: usize>(
+    connection: &Connection,
+    sql: &str,
+    params: &[[Param<'_>; N]],
+    doing: &'static str,
+) -> Result<Vec<Option<Row>>> {
+    let rows = connection.prepare_cached(sql).and_then(|mut statement| {
+        let columns = statement.column_count();
+        let mut find = |params: &[Param<'_>; N]| {
+            bind(&mut statement, params)?;
+            statement.raw_query().next()?.map(|row| Row::of_rusqlite(row, columns)).transpose()
+        };
+        params.iter().map(&mut find).collect()
+    });
+    rows.or_store_error(doing)
+}
+
+/// Gives the parameters of a statement their values; it may leave out the last of them.
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Param<'_>]) -> rusqlite::Result<()> {
-    (1..).zip(params).try_for_each(|(place, param)| statement.raw_bind_parameter(place, param))
+    (1..=statement.parameter_count())
+        .zip(params)
+        .try_for_each(|(place, param)| statement.raw_bind_parameter(place, param))
 }
 
 impl rusqlite::ToSql for Param<'_> {

@@ -6,13 +6,12 @@ use evenkeel_core::{
     Namespace, Partition, Read, Record, RecordPage, Result, Scan, SignalHub, Signals, Slice, Store,
     StoreInfo, Timestamp, Writers,
 };
-use sqlx::SqlitePool;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::{Mode, SqliteConfig, Synchronous};
-use crate::error::SqlResult;
+use crate::readers::{Readers, start_thread};
 use crate::writer::{Asked, Request, Sweep, Writer, stopped};
 use crate::{migrate, read};
 
@@ -28,12 +27,15 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Shared {
     id: Uuid,
-    readers: SqlitePool,
+    readers: Readers,
     /// `None` where the file was opened read-only.
     requests: Option<mpsc::UnboundedSender<Request>>,
     signals: SignalHub,
     clock: Arc<dyn Clock>,
 }
+
+/// How many units a batch may have. It is judged in memory, where that is no more than a vector.
+const MOST_UNITS: usize = 1_000;
 
 impl SqliteStore {
     /// Opens the store at a URL with the defaults of [`SqliteConfig`], which also says what URLs
@@ -48,6 +50,7 @@ impl SqliteStore {
     pub(crate) async fn connect(config: SqliteConfig) -> Result<Self> {
         let mut info = StoreInfo::new("sqlite", config.partitions)?;
         info.max_skew = config.max_skew;
+        info.limits.units = MOST_UNITS;
         info.writers = Writers::One;
         info.durability = match (config.mode(), config.synchronous) {
             (Mode::Memory, _) => Durability::None,
@@ -57,12 +60,12 @@ impl SqliteStore {
         let signals = SignalHub::default();
         let clock = Arc::clone(&config.clock);
         let (id, readers, requests) = if config.mode() == Mode::ReadOnlyFile {
-            let readers = config.reader_pool().await?;
-            (migrate::check(&readers, config.partitions).await?, readers, None)
+            let id = migrate::check(&mut config.inspector().await?, config.partitions).await?;
+            (id, Readers::start(config.reader_connections())?, None)
         } else {
             let lent = config.writer_pool().await?;
             let id = migrate::migrate(&lent, config.partitions).await?;
-            let readers = config.reader_pool().await?;
+            let readers = Readers::start(config.reader_connections())?;
             let (sender, requests) = mpsc::unbounded_channel();
             let writer = Writer {
                 connection: config.writer_connection()?,
@@ -74,12 +77,7 @@ impl SqliteStore {
                 requests,
             };
             let runtime = Handle::current();
-            std::thread::Builder::new()
-                .name("evenkeel-sqlite".to_owned())
-                .spawn(move || runtime.block_on(writer.run()))
-                .map_err(|source| {
-                    Error::new(ErrorKind::Unavailable, "a thread could not be started").with_source(source)
-                })?;
+            start_thread("evenkeel-sqlite", move || runtime.block_on(writer.run()))?;
             (id, readers, Some(sender))
         };
         Ok(Self { info: Arc::new(info), shared: Arc::new(Shared { id, readers, requests, signals, clock }) })
@@ -110,10 +108,6 @@ impl SqliteStore {
         self.requests()?.send(request).map_err(|_| stopped(ErrorKind::Unavailable))?;
         verdict.await.unwrap_or_else(|_| Err(stopped(ErrorKind::OutcomeUnknown)))
     }
-
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>> {
-        self.shared.readers.acquire().await.or_store_error("waiting for a reader")
-    }
 }
 
 #[async_trait]
@@ -130,25 +124,29 @@ impl Store for SqliteStore {
     async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
         self.info.check_partition(at)?;
         keys.iter().try_for_each(Key::check)?;
-        read::get(&mut *self.reader().await?, at, now, keys).await
+        let (at, keys) = (at.clone(), keys.to_vec());
+        self.shared.readers.ask(move |conn| read::get(conn, &at, now, &keys)).await
     }
 
     async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
         self.info.check_partition(at)?;
         scan.check()?;
-        read::scan(&mut *self.reader().await?, at, &scan).await
+        let at = at.clone();
+        self.shared.readers.ask(move |conn| read::scan(conn, &at, &scan)).await
     }
 
     async fn read(&self, at: &Partition, read: Read) -> Result<Slice> {
         self.info.check_partition(at)?;
         read.check()?;
-        read::read(&mut *self.reader().await?, at, &read).await
+        let at = at.clone();
+        self.shared.readers.ask(move |conn| read::read(conn, &at, &read)).await
     }
 
     async fn jobs(&self, at: &Partition, want: Jobs) -> Result<JobPage> {
         self.info.check_partition(at)?;
         want.check()?;
-        read::jobs(&mut *self.reader().await?, at, &want).await
+        let at = at.clone();
+        self.shared.readers.ask(move |conn| read::jobs(conn, &at, &want)).await
     }
 
     async fn lease(&self, at: &Partition, want: Lease) -> Result<Leased> {

@@ -6,7 +6,7 @@ use evenkeel_core::judge::State;
 use evenkeel_core::{Batch, Event, Expect, Job, Key, Op, Partition, Record, Result, Timestamp};
 use uuid::Uuid;
 
-use crate::rows::{self, JOB, RECORD, signed};
+use crate::rows::{self, JOB, RECORD, record_name, signed};
 use crate::sql::{Param, Sql};
 
 /// What a set of batches can see and change, over all partitions that they name.
@@ -254,10 +254,6 @@ impl WorkingSet {
     fn named(&self) -> Vec<(String, &PartitionSet)> {
         self.partitions.iter().map(|(at, partition)| (at.to_string(), partition)).collect()
     }
-}
-
-fn record_name<'a>(part: &'a str, key: &'a Key) -> [Param<'a>; 4] {
-    [part.into(), (&*key.space).into(), key.group.as_str().into(), key.id.as_str().into()]
 }
 
 /// A job and where it belongs.

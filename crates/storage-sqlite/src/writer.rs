@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{SqlResult, parse_commit_error};
 use crate::hold::Held;
+use crate::readers::Readers;
 use crate::sql::Sql;
 use crate::working_set::WorkingSet;
 use crate::{queue, sweep};
@@ -73,7 +74,7 @@ pub(crate) fn stopped(kind: ErrorKind) -> Error {
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) lent: SqlitePool,
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Readers,
     pub(crate) signals: SignalHub,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) max_hold: Duration,
