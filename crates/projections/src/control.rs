@@ -3,7 +3,7 @@ use evenkeel_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::projection::{Projection, may_pass};
+use crate::projection::{Projection, guarded, may_pass};
 use crate::{Operations, Projector, places, settle};
 
 /// What is to run of a projection: one record, by which everything about it is decided.
@@ -14,9 +14,9 @@ pub(crate) struct Control {
     /// The version that is to take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) building: Option<u32>,
-    /// The version that was active before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) previous: Option<u32>,
+    /// The versions that were active before, oldest first, but for those that were discarded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) previous: Vec<u32>,
     /// The last version that there was.
     pub(crate) latest: u32,
     #[serde(default)]
@@ -26,9 +26,13 @@ pub(crate) struct Control {
 impl Control {
     /// Makes a version the active one.
     pub(crate) fn activate(&mut self, version: u32) {
-        self.previous = Some(self.active);
+        self.previous.push(self.active);
         self.active = version;
         self.building = None;
+    }
+
+    pub(crate) fn is_in_use(&self, version: u32) -> bool {
+        self.active == version || self.building == Some(version)
     }
 }
 
@@ -49,15 +53,22 @@ impl<S: Store + Clone> Operations<S> {
         }
     }
 
-    /// Changes what is to run, by compare-and-set; returns it as it is then.
+    /// Changes what is to run, by compare-and-set, and returns it as it is then. A change that
+    /// changes nothing is not written.
     pub(crate) async fn change(&self, change: impl Fn(&mut Control) -> Result<()>) -> Result<Control> {
         let mut attempt = 1;
         loop {
-            let found = self.find_control().await?;
-            let expect = found.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
-            let new = Control { active: 1, building: None, previous: None, latest: 1, paused: false };
-            let mut control = found.map_or(new, |(control, _)| control);
+            let (known, expect) = match self.find_control().await? {
+                Some((control, version)) => (Some(control), Expect::Version(version)),
+                None => (None, Expect::Absent),
+            };
+            let first =
+                || Control { active: 1, building: None, previous: Vec::new(), latest: 1, paused: false };
+            let mut control = known.clone().unwrap_or_else(first);
             change(&mut control)?;
+            if known.as_ref() == Some(&control) {
+                return Ok(control);
+            }
             let mut batch = Batch::new(self.home(), self.now());
             let json = serde_json::to_vec(&control).expect("numbers and a flag turn into JSON");
             batch.put(places::control(&self.name), json, expect);
@@ -73,27 +84,34 @@ impl<S: Store + Clone> Operations<S> {
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// Makes what a version needs, once.
     pub(crate) async fn initialise(&self, version: u32) -> Result<()> {
-        let shared = &*self.shared;
-        let (home, key) = (shared.operations.home(), places::initialised(shared.name(), version));
-        if shared.store().get_one(&home, shared.now(), &key).await?.is_some() {
+        if self.is_initialised(version).await? {
             return Ok(());
         }
-        let mut tx = shared.store().begin(home, shared.now()).await?;
-        if let Err(source) = shared.projector.init(version, &mut tx).await {
-            shared.store().rollback(tx).await;
-            return Err(self.failed("the projector could not initialise its read model", version, source));
-        }
-        tx.batch().set_now(shared.now()).put(key, "{}", Expect::Absent);
-        match shared.store().finish(tx).await {
-            Err(error) if !may_pass(&error) => Err(error),
-            Ok(_) => Ok(()),
-            // Somebody else may have done it, or it may have been done after all.
-            Err(error) => {
-                let key = places::initialised(shared.name(), version);
-                let found = shared.store().get_one(&shared.operations.home(), shared.now(), &key).await?;
-                found.map(drop).ok_or(error)
+        let shared = &*self.shared;
+        let mut tx = shared.store().begin(shared.operations.home(), shared.now()).await?;
+        let made = guarded(async { shared.projector.init(version, &mut tx).await }).await;
+        let error = match made {
+            Err(source) => {
+                shared.store().rollback(tx).await;
+                self.failed("the projector could not initialise its read model", version, source)
             }
-        }
+            Ok(()) => {
+                let key = places::initialised(shared.name(), version);
+                tx.batch().set_now(shared.now()).put(key, "{}", Expect::Absent);
+                match shared.store().finish(tx).await {
+                    Err(error) if may_pass(&error) => error,
+                    outcome => return outcome.map(drop),
+                }
+            }
+        };
+        // Another node may have made it at the same time, so that its tables were in the way here;
+        // or it has been made after all.
+        if self.is_initialised(version).await? { Ok(()) } else { Err(error) }
+    }
+
+    async fn is_initialised(&self, version: u32) -> Result<bool> {
+        let (shared, key) = (&*self.shared, places::initialised(self.name(), version));
+        Ok(shared.store().get_one(&shared.operations.home(), shared.now(), &key).await?.is_some())
     }
 
     pub(crate) fn failed(&self, problem: &'static str, version: u32, source: BoxError) -> Error {

@@ -193,6 +193,14 @@ impl<S: Store + Clone> EventStore<S> {
             return Err(Error::new(ErrorKind::InvalidInput, "an append has at least one event")
                 .with("stream", stream));
         }
+        if let Some(event) = events.iter().find(|event| event.kind == places::TOMBSTONE) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the kind says that a stream was deleted, which only deleting it may",
+            )
+            .with("kind", &event.kind)
+            .with("stream", stream));
+        }
         let home = self.partition_of(stream);
         if *batch.at() != home {
             return Err(Error::new(
@@ -215,8 +223,14 @@ impl<S: Store + Clone> EventStore<S> {
         Ok(())
     }
 
-    /// Commits a batch whose only append is to `stream`, and says where its events went.
-    pub(crate) async fn commit_append(&self, stream: &str, batch: Batch) -> Result<Appended> {
+    /// Commits a batch whose only append is to `stream`, by [`append_in`](Self::append_in) with
+    /// whatever else is to be written with it, and says where its events went.
+    ///
+    /// Dropping the future does not cancel a commit that has begun.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append), and of the other expectations in the batch.
+    pub async fn commit_append(&self, stream: &str, batch: Batch) -> Result<Appended> {
         let error = match settle::commit(&self.store, &*self.clock, batch.clone()).await {
             Ok(committed) => match committed.appended.into_iter().next() {
                 Some(appended) => return Ok(appended),

@@ -1,11 +1,13 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::{
-    AnyStore, Batch, Clock, Error, ErrorKind, Expect, MergedRecord, Partition, Read, Result, Scan, Store,
-    StoreExt, SystemClock, Timestamp,
+    AnyStore, Batch, Clock, Error, ErrorKind, Expect, Key, MergedRecord, Partition, Read, Result, Scan,
+    Store, StoreExt, SystemClock, Timestamp,
 };
+use serde_json::value::RawValue;
 
 use crate::control::Control;
 use crate::projection::Position;
@@ -21,6 +23,9 @@ pub struct Operations<S = AnyStore> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) name: Arc<str>,
 }
+
+/// How often the mark of a stop is cleared where the same record is written meanwhile.
+const ATTEMPTS: usize = 10;
 
 /// How a version of a projection is doing.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +68,7 @@ impl PartitionStatus {
     /// How many events are beyond the position.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        self.head - self.position
+        self.head.saturating_sub(self.position)
     }
 
     /// Whether the position moves where there is something to move to: false where it stopped, and
@@ -111,7 +116,7 @@ pub struct Letter {
 }
 
 impl<S: Store + Clone> Operations<S> {
-    /// The projection called `name`, 1 to 500 bytes.
+    /// The projection called `name`, 1 to 496 bytes.
     #[must_use]
     pub fn new(store: S, name: impl Into<Arc<str>>) -> Self {
         Self { store, clock: SystemClock::shared(), name: name.into() }
@@ -180,9 +185,72 @@ impl<S: Store + Clone> Operations<S> {
             })
             .await?;
         for at in self.store.partitions() {
-            self.forget_failure(&at, control.active).await?;
+            for version in [Some(control.active), control.building].into_iter().flatten() {
+                self.forget_failure(&at, version).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Asks for a new version of the read model, to be built from the first event beside the active
+    /// one by whoever [runs](crate::Projection::run) the projection; returns its number. Where one is
+    /// being built already, it goes on.
+    ///
+    /// The new version follows the active one, beside it, and never passes it. Once it has come, in
+    /// every partition, to where the active one was at the last look, it becomes the active one by
+    /// one compare-and-set: readers may find the newest events missing that the other had by then,
+    /// for a moment. Its handlers are given no [effects](crate::Context::effects) for what the ones
+    /// before have applied.
+    ///
+    /// # Errors
+    /// `NotFound` where no projection of this name has run.
+    pub async fn start_rebuild(&self) -> Result<u32> {
+        self.known().await?;
+        let control = self
+            .change(|control| {
+                if control.building.is_none() {
+                    control.latest += 1;
+                    control.building = Some(control.latest);
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(control.building.expect("one is being built, since that was asked for"))
+    }
+
+    /// Gives up the version that is being built, where there is one; it is to be
+    /// [discarded](crate::Projection::discard).
+    ///
+    /// # Errors
+    /// `NotFound` where no projection of this name has run.
+    pub async fn cancel_rebuild(&self) -> Result<Option<u32>> {
+        let found = self.known().await?.building;
+        self.change(|control| {
+            control.building = None;
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Begins anew with an empty read model, a new version that is the active one at once; returns
+    /// its number.
+    ///
+    /// Its handlers are given no [effects](crate::Context::effects) for what the versions before
+    /// have applied.
+    ///
+    /// # Errors
+    /// `NotFound` where no projection of this name has run.
+    pub async fn reset(&self) -> Result<u32> {
+        self.known().await?;
+        let control = self
+            .change(|control| {
+                control.latest += 1;
+                control.activate(control.latest);
+                Ok(())
+            })
+            .await?;
+        Ok(control.active)
     }
 
     /// Up to `limit` streams that are set apart, by their names, beyond `after`.
@@ -193,6 +261,17 @@ impl<S: Store + Clone> Operations<S> {
     /// Up to `limit` events that were skipped, by their positions, beyond the letter `after`.
     pub async fn dead_letters(&self, after: Option<&str>, limit: usize) -> Result<Vec<Letter>> {
         self.letters(places::DEAD, after, limit).await
+    }
+
+    /// The dead letter of this id; `None` where there is no such, or not any more.
+    pub async fn dead_letter(&self, id: &str) -> Result<Option<Letter>> {
+        let group = places::group(&self.name, self.known().await?.active);
+        let index = id.rsplit_once('-').map(|(_, index)| index);
+        let home = |at: &Partition| Some(at.index().to_string().as_str()) == index;
+        let Some(at) = self.store.partitions().into_iter().find(home) else { return Ok(None) };
+        let key = Key::new(places::DEAD, group, id);
+        let Some(record) = self.store.get_one(&at, self.now(), &key).await? else { return Ok(None) };
+        letter(MergedRecord { at, id: key.id, record }).map(Some)
     }
 
     /// Forgets a dead letter: its event stays skipped. Forgetting it again succeeds.
@@ -240,16 +319,21 @@ impl<S: Store + Clone> Operations<S> {
     /// Clears the mark of a stop; whoever moves the position meanwhile clears it too.
     async fn forget_failure(&self, at: &Partition, version: u32) -> Result<()> {
         let key = places::position(&self.name, version);
-        let found = self.store.get_json::<serde_json::Value>(at, self.now(), &key).await?;
-        let Some((mut stored, record)) = found else { return Ok(()) };
-        if stored.as_object_mut().and_then(|stored| stored.remove("failed")).is_none() {
-            return Ok(());
-        }
-        let mut batch = Batch::new(at.clone(), self.now());
-        batch.put(key, stored.to_string(), Expect::Version(record));
-        match settle::commit(&self.store, &*self.clock, batch).await {
-            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
-            _ => Ok(()),
+        let mut attempt = 1;
+        loop {
+            // With the state as it stands, which only the projector knows how to read.
+            let found = self.store.get_json::<BTreeMap<String, Box<RawValue>>>(at, self.now(), &key).await?;
+            let Some((mut stored, record)) = found else { return Ok(()) };
+            if stored.remove("failed").is_none() {
+                return Ok(());
+            }
+            let json = serde_json::to_vec(&stored).expect("what was JSON turns into JSON");
+            let mut batch = Batch::new(at.clone(), self.now());
+            batch.put(key.clone(), json, Expect::Version(record));
+            match settle::commit(&self.store, &*self.clock, batch).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome.map(drop),
+            }
         }
     }
 

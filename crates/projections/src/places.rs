@@ -7,10 +7,11 @@ use uuid::Uuid;
 pub(crate) const TOMBSTONE: &str = "evenkeel.stream-deleted";
 
 pub(crate) const EVENT_IDS: &str = "projections.event-id";
+pub(crate) const TOMBSTONES: &str = "projections.tombstone";
 
 /// Stands for as long as a stream is deleted; its value is the version of the tombstone.
 pub(crate) fn tombstone(stream: &str) -> Key {
-    Key::new("projections.tombstone", ALL, stream)
+    Key::new(TOMBSTONES, ALL, stream)
 }
 
 /// Takes an event's id, where ids are unique.
@@ -46,6 +47,12 @@ pub(crate) fn position(name: &str, version: u32) -> Key {
     Key::new("projections.position", name, number(version))
 }
 
+/// Stands in each partition where nothing is committed for a version any more: another has taken
+/// over, or it was discarded. It stays, since who does not know of it yet must not begin anew.
+pub(crate) fn retired(name: &str, version: u32) -> Key {
+    Key::new("projections.retired", name, number(version))
+}
+
 /// What belongs to a version beside its position.
 pub(crate) fn group(name: &str, version: u32) -> String {
     format!("{name}/{}", number(version))
@@ -54,6 +61,11 @@ pub(crate) fn group(name: &str, version: u32) -> String {
 /// The state of a stream, in a keyed projection.
 pub(crate) fn keyed_state(group: &str, stream: &str) -> Key {
     Key::new(STATE, group, stream)
+}
+
+/// Whether a key is that of a stream's state in a version.
+pub(crate) fn is_state_of(group: &str, key: &Key) -> bool {
+    key.space == STATE && key.group == group
 }
 
 /// A stream that is set apart, in a keyed projection.
@@ -66,6 +78,10 @@ pub(crate) fn dead(group: &str, at: &Partition, position: u64) -> Key {
     // With the partition, so that it is one letter's in a listing of all of them.
     Key::new(DEAD, group, format!("{position:020}-{}", at.index()))
 }
+
+/// The longest name of a projection, in bytes: with what is put before and after it, it is a part
+/// of a key and the name of a queue.
+pub(crate) const LONGEST_NAME: usize = Key::MAX_PART - "projections.run/".len();
 
 /// Who runs a projection in a partition.
 pub(crate) fn queue(name: &str) -> String {

@@ -15,9 +15,10 @@ use crate::Recorded;
 /// - It has no memory of its own: what it needs to remember between events is its [state](Self::State)
 ///   or in its read model.
 ///
-/// A failure or a panic is dealt with as the projection's [policy](crate::Policy) says. One whose
-/// sources have an error of the store that may pass is no failure of the handler: the events are
-/// applied again.
+/// A failure or a panic is dealt with as the projection's [policy](crate::Policy) says, once it has
+/// happened twice in a row: a single one may have been the connection's. One whose sources have an
+/// error of the store that may pass is no failure of the handler: the events are applied again. A
+/// conflict is such an error, until one event has met with ten in a row.
 pub trait Projector<C: 'static>: Send + Sync + 'static {
     /// What is kept beside the position: one of it in each partition for a stream projection, one
     /// for each stream for a keyed one; `()` for none.
@@ -113,8 +114,9 @@ impl<'a, C: 'static, T> Context<'a, C, T> {
     /// a job pushed, a document published. `None` where another version has done it: while this one
     /// is built, and for what the one before had applied when this one took over.
     ///
-    /// Where a node dies in the middle of a batch of a keyed projection, and another version takes
-    /// over at that moment, the effects of that batch can be repeated.
+    /// What a keyed projection has applied beyond its position, in a batch that a node died in the
+    /// middle of or in an [append](crate::Projection::append), a version that takes over at that
+    /// moment does not know of: those effects can be repeated.
     pub fn effects(&mut self) -> Option<&mut Batch> {
         match self.effects {
             Effects::Live => Some(self.tx.batch()),

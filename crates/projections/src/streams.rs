@@ -39,7 +39,7 @@ impl<S: Store + Clone> EventStore<S> {
     pub async fn delete(&self, stream: &str) -> Result<()> {
         let at = self.partition_of(stream);
         let last = match self.tombstone(stream).await? {
-            Some((tombstone, _)) => tombstone - 1,
+            Some((tombstone, _)) => tombstone.saturating_sub(1),
             None => {
                 let last = self.head(stream).await?;
                 if last == 0 {
@@ -74,9 +74,16 @@ impl<S: Store + Clone> EventStore<S> {
         };
         let mut batch = self.batch(stream);
         // The deletion may have been cut off before it forgot the events.
-        batch.delete(places::tombstone(stream), Expect::Version(record)).trim(stream, version - 1);
-        settle::commit(&self.store, &*self.clock, batch).await?;
-        Ok(version)
+        batch
+            .delete(places::tombstone(stream), Expect::Version(record))
+            .trim(stream, version.saturating_sub(1));
+        match settle::commit(&self.store, &*self.clock, batch).await {
+            // A deletion that was sent again after a lost answer finds nothing to delete.
+            Err(error) if error.kind() == ErrorKind::Conflict && !self.is_deleted(stream).await? => {
+                Ok(version)
+            }
+            outcome => outcome.map(|_| version),
+        }
     }
 
     async fn tombstone(&self, stream: &str) -> Result<Option<(u64, Version)>> {

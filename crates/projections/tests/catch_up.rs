@@ -1,224 +1,10 @@
-//! Projections caught up with: each event once and in order, whatever happens.
+//! Projections caught up with, beside what the suite says of every store: handlers that fail in ways of their own, and limits.
 
 mod kit;
 
-use evenkeel_core::{BoxError, Draft, ErrorKind, ExpectStream, Filter, Result};
+use evenkeel_core::{BoxError, Draft, ErrorKind, Expect, ExpectStream, Key, Result, Tx};
 use evenkeel_projections::{Context, OnFailure, Policy, Projection, Projector, Recorded};
 use kit::{Bank, Mode, Sums, add, deposits};
-
-async fn six_events(bank: &Bank) {
-    bank.deposit("a", &[1, 2, 3]).await;
-    bank.deposit("b", &[10, 20, 30]).await;
-}
-
-#[tokio::test]
-async fn six_events_end_at_six_with_their_sums_and_two_more_at_eight() {
-    for mode in Mode::BOTH {
-        let (bank, sums) = (Bank::new(), Sums::default());
-        six_events(&bank).await;
-        mode.of(&bank, &sums).catch_up().await.unwrap();
-        assert_eq!(sums.seen().len(), 6);
-        assert_eq!(bank.row("sums-1", "a").await, Some(6));
-        assert_eq!(bank.row("sums-1", "b").await, Some(60));
-
-        bank.deposit("a", &[4]).await;
-        bank.deposit("b", &[40]).await;
-        // A new instance does not run the first six again.
-        mode.of(&bank, &sums).catch_up().await.unwrap();
-        mode.of(&bank, &sums).catch_up().await.unwrap();
-        assert_eq!(sums.seen().len(), 8);
-        assert_eq!(bank.row("sums-1", "a").await, Some(10));
-        assert_eq!(bank.row("sums-1", "b").await, Some(100));
-        assert_eq!(bank.row("sums-1-count", "b").await, Some(4));
-    }
-}
-
-#[tokio::test]
-async fn a_stream_projection_has_one_state_and_a_keyed_one_a_state_for_each_stream() {
-    for (mode, expected) in [(Mode::Stream, 66), (Mode::Keyed, 60)] {
-        let (bank, sums) = (Bank::new(), Sums::default());
-        six_events(&bank).await;
-        mode.of(&bank, &sums).catch_up().await.unwrap();
-        assert_eq!(bank.row("sums-1-total", "b").await, Some(expected));
-        assert_eq!(bank.row("sums-1-total", "a").await, Some(6));
-    }
-}
-
-#[tokio::test]
-async fn events_over_many_partitions_commits_and_windows_are_all_applied_once() {
-    for partitions in [1, 4] {
-        for mode in Mode::BOTH {
-            let (bank, sums) = (Bank::with_partitions(partitions), Sums::default());
-            for round in 0..10 {
-                for account in 0..200 {
-                    bank.deposit(&format!("account-{account}"), &[round, 1]).await;
-                }
-            }
-            mode.of(&bank, &sums).most_events(150).catch_up().await.unwrap();
-            assert_eq!(bank.rows("sums-1").await.len(), 200);
-            for (account, sum) in bank.rows("sums-1").await {
-                assert_eq!(sum, "55", "{account}");
-            }
-            for (account, count) in bank.rows("sums-1-count").await {
-                assert_eq!(count, "20", "{account}");
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_runs_at_once_double_nothing() {
-    for mode in Mode::BOTH {
-        let (bank, sums) = (Bank::with_partitions(2), Sums::default());
-        for account in 0..40 {
-            bank.deposit(&format!("account-{account}"), &[1; 50]).await;
-        }
-        let runs: Vec<_> = (0..3)
-            .map(|_| {
-                let projection = mode.of(&bank, &sums).most_events(30);
-                tokio::spawn(async move { projection.catch_up().await })
-            })
-            .collect();
-        for run in runs {
-            run.await.unwrap().unwrap();
-        }
-        for (account, sum) in bank.rows("sums-1").await {
-            assert_eq!(sum, "50", "{account}");
-        }
-        assert_eq!(bank.rows("sums-1").await.len(), 40);
-    }
-}
-
-struct OnlyWithdrawals;
-
-impl Projector<Draft> for OnlyWithdrawals {
-    type State = u32;
-
-    fn filter(&self) -> Filter {
-        Filter::all().kind("Withdrawn")
-    }
-
-    async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, u32>) -> Result<(), BoxError> {
-        *context.state += 1;
-        let state = i64::from(*context.state);
-        let stream = event.stream.clone();
-        add(context.conn().await?, "withdrawals", &stream, state).await?;
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn the_position_moves_past_events_that_are_filtered_or_unknown() {
-    let bank = Bank::new();
-    six_events(&bank).await;
-    let projection = Projection::stream(bank.events.clone(), "withdrawals", OnlyWithdrawals);
-    projection.catch_up().await.unwrap();
-    let position = projection.position(&bank.at()).await.unwrap();
-    assert_eq!(position, 6);
-    assert!(bank.rows("withdrawals").await.is_empty());
-
-    let withdrawn = kit::AccountEvent::Withdrawn { cents: 1 };
-    bank.events.append("a", ExpectStream::Any, &[withdrawn]).await.unwrap();
-    projection.catch_up().await.unwrap();
-    assert_eq!(bank.row("withdrawals", "a").await, Some(1));
-}
-
-#[tokio::test]
-async fn under_fail_what_comes_before_is_applied_and_a_later_run_tries_again() {
-    for mode in Mode::BOTH {
-        for poison in [3, 666] {
-            let (bank, sums) = (Bank::new(), Sums::poisoned_by(poison));
-            bank.deposit("a", &[1, 2, poison, 4]).await;
-            let error = mode.of(&bank, &sums).catch_up().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unexpected);
-            assert!(error.to_string().contains("position: 3"), "{error}");
-            assert_eq!(bank.row("sums-1", "a").await, Some(3));
-
-            sums.heal();
-            mode.of(&bank, &sums).catch_up().await.unwrap();
-            assert_eq!(bank.row("sums-1", "a").await, Some(7 + poison));
-            assert_eq!(bank.row("sums-1-count", "a").await, Some(4));
-        }
-    }
-}
-
-#[tokio::test]
-async fn under_ignore_the_event_is_skipped_and_the_rest_applied() {
-    for mode in Mode::BOTH {
-        let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
-        bank.deposit("a", &[1, 2, 3, 4]).await;
-        bank.deposit("b", &[5]).await;
-        let projection = mode.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
-        projection.catch_up().await.unwrap();
-        assert_eq!(bank.row("sums-1", "a").await, Some(7));
-        assert_eq!(bank.row("sums-1", "b").await, Some(5));
-        assert_eq!(projection.position(&bank.at()).await.unwrap(), 5);
-        let seen = sums.seen().len();
-        projection.catch_up().await.unwrap();
-        assert_eq!(sums.seen().len(), seen, "the poison is not taken again");
-    }
-}
-
-#[tokio::test]
-async fn under_park_the_stream_is_set_apart_and_the_rest_flow() {
-    let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
-    let projection = Mode::Keyed.of(&bank, &sums).policy(Policy::new(OnFailure::Park));
-    bank.deposit("a", &[1, 2, 3, 4]).await;
-    bank.deposit("b", &[5]).await;
-    projection.catch_up().await.unwrap();
-    bank.deposit("a", &[7]).await;
-    bank.deposit("b", &[6]).await;
-    projection.catch_up().await.unwrap();
-    assert_eq!(bank.row("sums-1", "a").await, Some(3));
-    assert_eq!(bank.row("sums-1", "b").await, Some(11));
-    assert_eq!(projection.position(&bank.at()).await.unwrap(), 7);
-}
-
-#[tokio::test]
-async fn only_a_keyed_projection_parks() {
-    let bank = Bank::new();
-    let projection = Mode::Stream.of(&bank, &Sums::default()).policy(Policy::new(OnFailure::Park));
-    assert_eq!(projection.catch_up().await.unwrap_err().kind(), ErrorKind::Config);
-}
-
-#[tokio::test]
-async fn a_retry_applies_the_event_alone_after_its_delay() {
-    let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
-    bank.deposit("a", &[1, 2, 3, 4]).await;
-    let second = std::time::Duration::from_secs(1);
-    let projection =
-        Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Fail).retry(5, second, 4 * second));
-    let run = tokio::spawn(async move { projection.catch_up().await });
-    for delay in [1, 2] {
-        bank.clock.wait_for_sleepers(1).await;
-        bank.clock.advance(delay * second);
-    }
-    bank.clock.wait_for_sleepers(1).await;
-    assert!(!run.is_finished());
-    sums.heal();
-    bank.clock.advance(4 * second);
-    run.await.unwrap().unwrap();
-    assert_eq!(bank.row("sums-1", "a").await, Some(10));
-}
-
-#[tokio::test]
-async fn a_log_that_ends_before_the_position_is_corrupt() {
-    let (bank, sums) = (Bank::new(), Sums::default());
-    six_events(&bank).await;
-    Mode::Stream.of(&bank, &sums).catch_up().await.unwrap();
-
-    // The records were restored from a backup, the log was not.
-    let other = Bank::new();
-    let key = evenkeel_core::Key::new("projections.position", "sums", "0000000001");
-    let record = evenkeel_core::StoreExt::get_one(&bank.store, &bank.at(), bank.now(), &key).await.unwrap();
-    let mut batch = evenkeel_core::Batch::new(other.at(), other.now());
-    batch.put(key, record.unwrap().value, evenkeel_core::Expect::Any);
-    evenkeel_core::Store::commit(&other.store, batch).await.unwrap();
-    other.deposit("a", &[1]).await;
-    let error = Mode::Stream.of(&other, &sums).catch_up().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert_eq!(other.rows("sums-1").await, []);
-}
 
 /// An error of the application that was caused by the store.
 #[derive(Debug)]
@@ -263,12 +49,164 @@ async fn a_passing_error_of_the_store_is_no_failure_of_the_handler() {
     assert_eq!(bank.row("flaky", "a").await, Some(3));
 }
 
-#[tokio::test]
-async fn a_thousand_streams_fit_the_limits_of_a_batch() {
-    let (bank, sums) = (Bank::new(), Sums::default());
-    for account in 0..1000 {
-        bank.events.append(&format!("a{account}"), ExpectStream::Any, &deposits(&[1, 2])).await.unwrap();
+/// Only counts.
+struct Counting;
+
+impl Projector<Draft> for Counting {
+    type State = u32;
+
+    async fn apply(&self, _: &Recorded, context: &mut Context<'_, Draft, u32>) -> Result<(), BoxError> {
+        *context.state += 1;
+        Ok(())
     }
-    Mode::Keyed.of(&bank, &sums).catch_up().await.unwrap();
-    assert_eq!(bank.rows("sums-1").await.len(), 1000);
+}
+
+#[tokio::test]
+async fn there_may_be_more_streams_than_are_remembered() {
+    let bank = Bank::new();
+    for account in 0..51_000 {
+        bank.events.append(&format!("a{account}"), ExpectStream::Any, &deposits(&[1])).await.unwrap();
+    }
+    let projection = Projection::keyed(bank.events.clone(), "counting", Counting);
+    projection.catch_up().await.unwrap();
+    assert_eq!(projection.position(&bank.at()).await.unwrap(), 51_000);
+}
+
+/// Expects what is not so.
+struct Contrary;
+
+impl Projector<Draft> for Contrary {
+    type State = ();
+
+    async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, ()>) -> Result<(), BoxError> {
+        if let Some(batch) = context.effects().filter(|_| event.version == 2) {
+            batch.check(Key::new("test.model", "nobody", "wrote this"), Expect::Present);
+        }
+        let stream = event.stream.clone();
+        Ok(add(context.conn().await?, "contrary", &stream, 1).await?)
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_that_lasts_is_the_handlers_failure() {
+    let bank = Bank::new();
+    bank.deposit("a", &[1, 2, 3]).await;
+    let contrary = |then| {
+        let projection = Projection::stream(bank.events.clone(), "contrary", Contrary);
+        projection.policy(Policy::new(then))
+    };
+    let failing = contrary(OnFailure::Fail);
+    let error = kit::with_moving_clock(&bank.clock, failing.catch_up()).await.unwrap_err();
+    assert!(error.to_string().contains("position: 2"), "{error}");
+    let ignoring = contrary(OnFailure::Ignore);
+    kit::with_moving_clock(&bank.clock, ignoring.catch_up()).await.unwrap();
+    assert_eq!(bank.row("contrary", "a").await, Some(2));
+    assert_eq!(ignoring.operations().dead_letters(None, 9).await.unwrap().len(), 1);
+}
+
+/// Counts all events in one record.
+struct Hot;
+
+impl Projector<Draft> for Hot {
+    type State = ();
+
+    async fn apply(&self, _: &Recorded, context: &mut Context<'_, Draft, ()>) -> Result<(), BoxError> {
+        add(context.conn().await?, "hot", "all", 1).await?;
+        // So that others read what this one has not written yet.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn commits_side_by_side_that_all_write_one_record_come_to_their_end() {
+    let bank = Bank::new();
+    for account in 0..200 {
+        bank.deposit(&format!("a{account}"), &[1]).await;
+    }
+    let projection =
+        Projection::keyed(bank.events.clone(), "hot", Hot).policy(Policy::new(OnFailure::Ignore));
+    kit::with_moving_clock(&bank.clock, projection.catch_up()).await.unwrap();
+    assert_eq!(bank.row("hot", "all").await, Some(200));
+}
+
+/// Fails at each event once, as one does whose connection is cut.
+#[derive(Default)]
+struct CutOff {
+    last: std::sync::atomic::AtomicU64,
+}
+
+impl Projector<Draft> for CutOff {
+    type State = ();
+
+    async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, ()>) -> Result<(), BoxError> {
+        if self.last.swap(event.position, std::sync::atomic::Ordering::SeqCst) < event.position {
+            return Err("the connection was cut".into());
+        }
+        let stream = event.stream.clone();
+        Ok(add(context.conn().await?, "cut-off", &stream, 1).await?)
+    }
+}
+
+#[tokio::test]
+async fn an_event_has_failed_where_it_did_so_twice_in_a_row() {
+    let bank = Bank::new();
+    bank.deposit("a", &[1, 2, 3]).await;
+    let projection = Projection::stream(bank.events.clone(), "cut-off", CutOff::default());
+    projection.policy(Policy::new(OnFailure::Ignore)).catch_up().await.unwrap();
+    assert_eq!(bank.row("cut-off", "a").await, Some(3));
+}
+
+/// Makes a table that must not be there yet, while another node does so.
+struct Tables {
+    other: Option<Projection<Sums, evenkeel_core::MemoryStore>>,
+}
+
+impl Projector<Draft> for Tables {
+    type State = kit::Total;
+
+    async fn init(&self, _: u32, _: &mut Tx<Draft>) -> std::result::Result<(), BoxError> {
+        match &self.other {
+            Some(other) => other.catch_up().await?,
+            None => panic!("the table could not be made"),
+        }
+        Err("the table is there already".into())
+    }
+
+    async fn apply(
+        &self,
+        _: &Recorded,
+        _: &mut Context<'_, Draft, kit::Total>,
+    ) -> std::result::Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_another_node_has_made_meanwhile_is_made() {
+    let bank = Bank::new();
+    bank.deposit("a", &[1]).await;
+    let tables = |other| Projection::stream(bank.events.clone(), "sums", Tables { other });
+    let error = tables(None).catch_up().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unexpected);
+    tables(Some(Mode::Stream.of(&bank, &Sums::default()))).catch_up().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_is_as_long_as_it_may_be_and_no_longer() {
+    let bank = Bank::new();
+    bank.deposit("a", &[1]).await;
+    let named = |bytes: usize| Projection::stream(bank.events.clone(), "n".repeat(bytes), Sums::default());
+    for bytes in [0, 497] {
+        assert_eq!(named(bytes).catch_up().await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    let longest = named(496);
+    longest.catch_up().await.unwrap();
+    let running = tokio::spawn({
+        let longest = longest.clone();
+        async move { longest.run(std::future::pending()).await }
+    });
+    let appended = bank.deposit("a", &[2]).await;
+    kit::with_moving_clock(&bank.clock, longest.wait_for(&appended)).await.unwrap();
+    running.abort();
 }

@@ -65,6 +65,10 @@ impl<'de> de::Deserializer<'de> for KindAndPayload<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
+        if self.kind.is_empty() {
+            // Of a type that takes kinds it does not know for one of its own, too.
+            return Err(Failure::UnknownKind);
+        }
         visitor.visit_enum(self)
     }
 

@@ -97,6 +97,22 @@ mod tests {
     }
     impl Event for Tagged {}
 
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Lenient {
+        Known(u32),
+        #[serde(other)]
+        Other,
+    }
+    impl Event for Lenient {}
+
+    #[test]
+    fn a_type_may_take_kinds_that_it_does_not_know_for_one_of_its_own() {
+        let (kind, payload) = encode(&Lenient::Known(1)).unwrap();
+        assert_eq!(decode::<Lenient>(kind, &payload).unwrap(), Some(Lenient::Known(1)));
+        assert_eq!(decode::<Lenient>("another", br#"{"a":1}"#).unwrap(), Some(Lenient::Other));
+        assert_eq!(encode(&Lenient::Other).unwrap(), ("Other", b"null".to_vec()));
+    }
+
     fn check<E: Event + Debug + PartialEq>(event: &E, kind: &str, payload: &str) {
         let (found, json) = encode(event).unwrap();
         assert_eq!((found, std::str::from_utf8(&json).unwrap()), (kind, payload));

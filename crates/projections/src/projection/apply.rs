@@ -8,6 +8,9 @@ use super::Shared;
 use crate::projector::{Context, Effects};
 use crate::{Projector, Recorded};
 
+/// How much is kept of what a handler says about its failure, in bytes.
+const LONGEST_TEXT: usize = 4_096;
+
 /// A handler's failure.
 #[derive(Debug)]
 pub(super) struct HandlerError {
@@ -16,7 +19,7 @@ pub(super) struct HandlerError {
     pub(super) error: BoxError,
 }
 
-/// Has a projector apply events in a transaction. A panic is a failure.
+/// Has a projector apply events in a transaction.
 pub(super) async fn apply<P, S>(
     shared: &Shared<P, S>,
     version: u32,
@@ -30,19 +33,22 @@ where
     S: Transactional + Clone,
 {
     let mut context = Context::new(tx, state, version, effects);
-    let applied = AssertUnwindSafe(shared.projector.apply_batch(events, &mut context)).catch_unwind().await;
+    let applied = guarded(async { shared.projector.apply_batch(events, &mut context).await }).await;
     let at = context.at;
-    match applied {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(HandlerError { at, error }),
-        Err(panic) => Err(HandlerError { at, error: panic_message(&*panic).into() }),
+    applied.map_err(|error| HandlerError { at, error })
+}
+
+/// Runs a method of a projector; a panic is a failure.
+pub(crate) async fn guarded(work: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(format!("the handler panicked: {}", panic_text(&*panic)).into()),
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("no message"))
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The store's part in a handler's failure, where it may pass.
@@ -63,7 +69,7 @@ pub(crate) fn may_pass(error: &Error) -> bool {
         || error.retry() != RetryHint::Never
 }
 
-/// An error with all that caused it, in one line.
+/// An error with all that caused it, in one line; its beginning, where it is long.
 pub(super) fn in_full(error: &BoxError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -73,6 +79,10 @@ pub(super) fn in_full(error: &BoxError) -> String {
             text = format!("{text}: {cause_text}");
         }
         source = cause.source();
+    }
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.push_str(" ...");
     }
     text
 }

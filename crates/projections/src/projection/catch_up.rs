@@ -1,20 +1,16 @@
-use std::time::Duration;
-
 use evenkeel_core::{Error, ErrorKind, Partition, Result, StoreExt, Transactional};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::Projection;
-use super::apply::may_pass;
 use super::drive::Stop;
 use super::partition::{PartitionRun, Reached};
+use super::patience::Patience;
+use crate::control::Control;
 use crate::projector::Effects;
 use crate::{Failure, Projector};
 
 /// How many partitions are caught up with side by side.
 const PARTITIONS: usize = 8;
-
-/// How often a pass is begun anew that got nowhere.
-const ATTEMPTS: u32 = 10;
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// Applies what there is in all partitions; returns when nothing is left to apply.
@@ -28,13 +24,18 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// applied.
     pub async fn catch_up(&self) -> Result<()> {
         self.check()?;
-        let control = self.shared.operations.control().await?;
-        if control.paused {
-            return Err(Error::new(ErrorKind::InvalidInput, "the projection is paused")
-                .with("projection", self.name()));
+        let mut version = self.running().await?.active;
+        loop {
+            let outrun = match self.catch_up_active(version).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => error,
+                caught_up => return caught_up,
+            };
+            let active = self.running().await?.active;
+            if active == version {
+                return Err(outrun);
+            }
+            version = active;
         }
-        self.initialise(control.active).await?;
-        self.catch_up_version(control.active, Effects::Live).await
     }
 
     /// How far the active version has come in a partition.
@@ -42,46 +43,56 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// # Errors
     /// Those of [`Store::get`](evenkeel_core::Store::get).
     pub async fn position(&self, at: &Partition) -> Result<u64> {
-        let version = self.shared.operations.control().await?.active;
-        Ok(PartitionRun::open(&self.shared, at.clone(), version, Effects::Silent).await?.position())
+        let operations = &self.shared.operations;
+        let active = operations.control().await?.active;
+        Ok(operations.stored_position(at, active).await?.position)
     }
 
-    pub(crate) async fn catch_up_version(&self, version: u32, effects: Effects) -> Result<()> {
+    /// What is to run.
+    ///
+    /// # Errors
+    /// `InvalidInput` where nothing is.
+    pub(super) async fn running(&self) -> Result<Control> {
+        let control = self.shared.operations.control().await?;
+        if control.paused {
+            return Err(Error::new(ErrorKind::InvalidInput, "the projection is paused")
+                .with("projection", self.name()));
+        }
+        Ok(control)
+    }
+
+    pub(super) async fn catch_up_active(&self, version: u32) -> Result<()> {
+        self.initialise(version).await?;
         stream::iter(self.shared.store().partitions())
-            .map(|at| self.catch_up_partition(at, version, effects, u64::MAX))
+            .map(|at| self.catch_up_partition(at, version, Effects::Live, u64::MAX))
             .buffer_unordered(PARTITIONS)
-            .try_for_each(|_| std::future::ready(Ok(())))
+            .try_collect()
             .await
     }
 
     /// Applies what there is in a partition, up to the head or to `until`.
-    pub(crate) async fn catch_up_partition(
+    pub(super) async fn catch_up_partition(
         &self,
         at: Partition,
         version: u32,
         effects: Effects,
         until: u64,
-    ) -> Result<Reached> {
-        let (mut attempt, mut reached) = (1, 0);
+    ) -> Result<()> {
+        let (mut patience, mut reached) = (Patience::default(), 0);
         loop {
             let passed = async {
                 let mut run = PartitionRun::open(&self.shared, at.clone(), version, effects).await?;
                 if run.position() > reached {
-                    (attempt, reached) = (1, run.position());
+                    (patience, reached) = (Patience::default(), run.position());
                 }
-                run.pass(until).await
+                while run.window(until).await? == Reached::More {}
+                Ok(())
             };
-            let error = match passed.await {
-                Ok(reached) => return Ok(reached),
+            match Box::pin(passed).await {
+                Ok(()) => return Ok(()),
                 Err(Stop::Failed(failure)) => return Err(self.stopped(&at, &failure)),
-                Err(Stop::Store(error)) if may_pass(&error) && attempt < ATTEMPTS => error,
-                Err(Stop::Store(error)) => return Err(error),
-            };
-            tracing::debug!(%error, %at, projection = self.name(), attempt, "a pass over the log is begun anew");
-            if error.kind() != ErrorKind::Conflict {
-                self.shared.clock().sleep(Duration::from_millis(10 << attempt)).await;
+                Err(Stop::Store(error)) => patience.another(self.shared.clock(), error).await?,
             }
-            attempt += 1;
         }
     }
 

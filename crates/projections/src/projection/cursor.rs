@@ -1,4 +1,5 @@
-use evenkeel_core::{Expect, Timestamp, Version};
+use evenkeel_core::{Error, ErrorKind, Expect, Key, Record, Result, Timestamp, Version};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -13,13 +14,17 @@ pub(crate) struct Position {
     /// Where it stopped, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<Failure>,
-    /// How far the version before had come when this one took over from it; the effects of what is
-    /// after that are this one's.
+    /// How far the versions before had come when this one took over from them; the effects of what
+    /// is after that are this one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effects_after: Option<u64>,
-    /// Whether the next version has taken over.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) retired: bool,
+}
+
+impl Position {
+    /// The position further on.
+    pub(super) fn moved(&self, position: u64, moved_at: Timestamp) -> Self {
+        Self { position, moved_at, failed: None, effects_after: self.effects_after }
+    }
 }
 
 /// A [`Position`] with the state of a stream projection.
@@ -35,13 +40,11 @@ fn nothing<T>() -> Option<T> {
     None
 }
 
-/// A position, and the record that holds it.
+/// A position as it is known, and the record that holds it.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor {
-    pub(super) position: u64,
+    pub(super) stored: Position,
     pub(super) record: Option<Version>,
-    pub(super) failed: Option<Failure>,
-    pub(super) effects_after: Option<u64>,
 }
 
 impl Cursor {
@@ -80,4 +83,14 @@ pub(super) struct StoredEntry<T> {
 
 fn expect(record: Option<Version>) -> Expect {
     record.map_or(Expect::Absent, Expect::Version)
+}
+
+/// What is stored in a record, and its version.
+pub(super) fn read<T: DeserializeOwned>(key: &Key, record: &Record) -> Result<(T, Version)> {
+    let stored = serde_json::from_slice(&record.value).map_err(|source| {
+        Error::new(ErrorKind::Corrupt, "the record is not that of a projection")
+            .with("key", key)
+            .with_source(source)
+    })?;
+    Ok((stored, record.version))
 }

@@ -1,17 +1,17 @@
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use evenkeel_core::{
-    Batch, BoxError, Error, ErrorKind, Expect, Found, Op, Partition, Result, Transactional, Tx, Version,
+    Batch, BoxError, Error, ErrorKind, Found, Op, Partition, Result, Transactional, Tx, Version,
 };
-use serde::Serialize;
+use tokio::sync::Mutex;
 
-use super::apply::{HandlerError, apply, in_full, may_pass, passing};
-use super::cursor::{Cursor, Entry, Position, Stored, StoredEntry};
+use super::apply::{HandlerError, apply, passing};
+use super::cursor::{Cursor, Entry, Stored, StoredEntry};
 use super::pace::Pace;
+use super::unit::{Unit, apart, count, json};
 use super::{Mode, Shared};
 use crate::projector::Effects;
-use crate::{Failure, OnFailure, Policy, Projector, Recorded, observe, places, settle};
+use crate::{Failure, Policy, Projector, Recorded, observe, places};
 
 /// Why events are not applied any further.
 #[derive(Debug)]
@@ -28,14 +28,6 @@ impl From<Error> for Stop {
     }
 }
 
-/// Events of one stream (or, in a stream projection, of a partition), in order.
-#[derive(Debug)]
-pub(super) struct Unit {
-    /// Whose they are: the place among the entries.
-    pub(super) slot: usize,
-    pub(super) events: Vec<Recorded>,
-}
-
 /// What applies units to the entries they belong to, in as few commits as they fit.
 pub(super) struct Drive<'a, P: Projector<S::Conn>, S: Transactional> {
     pub(super) shared: &'a Shared<P, S>,
@@ -47,6 +39,8 @@ pub(super) struct Drive<'a, P: Projector<S::Conn>, S: Transactional> {
     pub(super) effects_after: u64,
     pub(super) policy: Policy,
     pub(super) pace: &'a Pace,
+    /// Held by who applies an event that others keep getting in the way of.
+    pub(super) turn: &'a Mutex<()>,
     pub(super) entries: Vec<Entry<P::State>>,
     /// Moves with the commits, and with the last of them to `to`; without it, the position is
     /// somebody else's to move.
@@ -59,7 +53,7 @@ pub(super) struct Drive<'a, P: Projector<S::Conn>, S: Transactional> {
 }
 
 /// What came of a commit.
-enum Attempt {
+pub(super) enum Attempt {
     Committed,
     /// A handler failed, in a unit and perhaps at an event that is known.
     Failed {
@@ -76,6 +70,9 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
     pub(super) async fn run(mut self, units: Vec<Unit>) -> Result<Vec<Entry<P::State>>, Stop> {
         observe::queued(self.shared.name(), count(&units));
         let mut queue = VecDeque::from([units]);
+        // An event counts as failed where it did so twice in a row, in two transactions: once, it
+        // may have been the connection.
+        let mut suspect = None;
         while let Some(mut chunk) = queue.pop_front() {
             chunk.retain(|unit| !self.entries[unit.slot].is_parked);
             if let Some(rest) = self.cut(&mut chunk) {
@@ -85,9 +82,12 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
                 continue;
             }
             let to = self.reached(&chunk, queue.is_empty());
-            let events = count(&chunk);
             let began = self.shared.now();
-            match self.attempt(&chunk, to).await? {
+            let (events, attempt) = match count(&chunk) {
+                1 => (1, self.attempt_one(&chunk, to).await?),
+                events => (events, self.attempt(&chunk, to).await?),
+            };
+            match attempt {
                 Attempt::Committed => {
                     self.pace.took(events, self.shared.now().since(began));
                     observe::applied(self.shared.name(), events);
@@ -99,16 +99,15 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
                     }
                     queue.push_front(chunk);
                 }
-                Attempt::TooMuch(error) if events == 0 || may_pass(&error) => return Err(error.into()),
-                Attempt::TooMuch(error) => {
-                    self.alone(&chunk[0].events[0], chunk[0].slot, Box::new(error), to).await?
-                }
-                Attempt::Failed { error, .. } if events == 1 => {
-                    self.alone(&chunk[0].events[0], chunk[0].slot, error, to).await?;
-                }
-                Attempt::Failed { unit, at, .. } => {
-                    for part in apart(chunk, unit, at).into_iter().rev() {
-                        queue.push_front(part);
+                Attempt::TooMuch(error) if events == 0 => return Err(error.into()),
+                Attempt::TooMuch(error) => self.alone(&chunk[0], Box::new(error), to).await?,
+                Attempt::Failed { unit, at, error } => {
+                    let position = failing(&chunk[unit], at);
+                    if events == 1 && suspect == position {
+                        self.alone(&chunk[0], error, to).await?;
+                    } else {
+                        suspect = position;
+                        apart(chunk, unit, at).into_iter().rev().for_each(|part| queue.push_front(part));
                     }
                 }
             }
@@ -150,7 +149,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
     }
 
     /// Applies a chunk in one commit.
-    async fn attempt(&mut self, chunk: &[Unit], to: Option<u64>) -> Result<Attempt, Stop> {
+    pub(super) async fn attempt(&mut self, chunk: &[Unit], to: Option<u64>) -> Result<Attempt, Stop> {
         observe::started(self.shared.name(), count(chunk));
         let mut after = Vec::with_capacity(chunk.len());
         let mut tx = self.shared.store().begin(self.at.clone(), self.shared.now()).await?;
@@ -224,75 +223,20 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
         match &conflict.found {
             Found::Record { key, .. } => {
                 *key == places::position(self.shared.name(), self.version)
-                    || (key.space == places::STATE && key.group == self.group)
+                    || *key == places::retired(self.shared.name(), self.version)
+                    || places::is_state_of(self.group, key)
             }
             _ => false,
         }
     }
 
-    /// Applies an event that has failed on its own, again and again as the policy says, and then
-    /// does what that says.
-    async fn alone(
-        &mut self,
-        event: &Recorded,
-        slot: usize,
-        mut error: BoxError,
-        to: Option<u64>,
-    ) -> Result<(), Stop> {
-        let policy = self.policy;
-        let mut attempts = 1;
-        while let Some(delay) = policy.delay(attempts) {
-            tracing::warn!(projection = self.shared.name(), position = event.position, attempts, %error, "an event failed");
-            self.shared.clock().sleep(delay).await;
-            let unit = Unit { slot, events: vec![event.clone()] };
-            error = match self.attempt(&[unit], to).await? {
-                Attempt::Committed => {
-                    observe::applied(self.shared.name(), 1);
-                    return Ok(());
-                }
-                Attempt::Failed { error, .. } => error,
-                Attempt::TooMuch(error) if may_pass(&error) => return Err(error.into()),
-                Attempt::TooMuch(error) => Box::new(error),
-            };
-            attempts += 1;
-        }
-        let failure = Failure::new(event, in_full(&error), attempts, self.shared.now());
-        tracing::error!(projection = self.shared.name(), ?failure, policy = ?policy.then(), "an event was given up");
-        observe::given_up(self.shared.name(), policy.then());
-        self.give_up(event, slot, failure, to).await
-    }
-
-    async fn give_up(
-        &mut self,
-        event: &Recorded,
-        slot: usize,
-        failure: Failure,
-        to: Option<u64>,
-    ) -> Result<(), Stop> {
-        let mut batch = Batch::new(self.at.clone(), self.shared.now());
-        let mut entry = self.entries[slot].clone();
-        let letter = json(&failure)?;
-        match self.policy.then() {
-            OnFailure::Fail => return Err(Stop::Failed(failure)),
-            OnFailure::Ignore => {
-                batch.put(places::dead(self.group, self.at, event.position), letter, Expect::Any);
-                entry.version = event.version;
-            }
-            OnFailure::Park => {
-                batch.put(places::parked(self.group, &event.stream), letter, Expect::Any);
-                entry.is_parked = true;
-            }
-        }
-        let after = vec![(slot, entry)];
-        self.seal(&mut batch, &after, to)?;
-        let version = batch.version();
-        settle::commit(self.shared.store(), self.shared.clock(), batch).await?;
-        self.settled(after, to, version);
-        Ok(())
-    }
-
     /// Adds what is known after a chunk to its commit, each expecting what is known before.
-    fn seal(&self, batch: &mut Batch, after: &[(usize, Entry<P::State>)], to: Option<u64>) -> Result<()> {
+    pub(super) fn seal(
+        &self,
+        batch: &mut Batch,
+        after: &[(usize, Entry<P::State>)],
+        to: Option<u64>,
+    ) -> Result<()> {
         for (_, entry) in after {
             if let Some(stream) = &entry.stream {
                 let stored = StoredEntry {
@@ -306,13 +250,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
         if let (Some(cursor), Some(to)) = (&self.cursor, to) {
             let whole = after.iter().map(|(_, entry)| entry).chain(&self.entries);
             let state = whole.into_iter().find(|entry| entry.stream.is_none()).map(|entry| &entry.state);
-            let position = Position {
-                position: to,
-                moved_at: batch.now(),
-                failed: None,
-                effects_after: cursor.effects_after,
-                retired: false,
-            };
+            let position = cursor.stored.moved(to, batch.now());
             let key = places::position(self.shared.name(), self.version);
             batch.put(key, json(&Stored { position, state })?, cursor.expect());
             if to == self.to {
@@ -321,52 +259,30 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
                 }
             }
         }
+        self.shared.unless_retired(batch, self.version);
         Ok(())
     }
 
     /// Takes what was committed for known.
-    fn settled(&mut self, after: Vec<(usize, Entry<P::State>)>, to: Option<u64>, version: Version) {
+    pub(super) fn settled(
+        &mut self,
+        after: Vec<(usize, Entry<P::State>)>,
+        to: Option<u64>,
+        version: Version,
+    ) {
         for (slot, entry) in after {
             self.entries[slot] = Entry { record: Some(version), ..entry };
         }
         if let (Some(cursor), Some(position)) = (&mut self.cursor, to) {
-            let effects_after = cursor.effects_after;
-            **cursor = Cursor { position, record: Some(version), failed: None, effects_after };
+            let stored = cursor.stored.moved(position, self.shared.now());
+            **cursor = Cursor { stored, record: Some(version) };
             self.shared.moved.notify_waiters();
         }
     }
 }
 
-/// The chunk without the event that failed, and that event alone, in order; a unit in halves where
-/// the event is not known.
-fn apart(mut chunk: Vec<Unit>, unit: usize, at: Option<usize>) -> Vec<Vec<Unit>> {
-    let mut after = chunk.split_off(unit + 1);
-    let Unit { slot, mut events } = chunk.pop().expect("a unit that failed is one of the chunk's");
-    let place = at.unwrap_or(events.len() / 2).min(events.len() - 1);
-    let mut from = events.split_off(place);
-    if at.is_some() || from.len() == 1 {
-        let rest = from.split_off(1);
-        if !rest.is_empty() {
-            after.insert(0, Unit { slot, events: rest });
-        }
-    }
-    let mut parts = vec![chunk];
-    parts.extend([events, from].map(|events| vec![Unit { slot, events }]));
-    parts.push(after);
-    for part in &mut parts {
-        part.retain(|unit| !unit.events.is_empty());
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-fn count(chunk: &[Unit]) -> usize {
-    chunk.iter().map(|unit| unit.events.len()).sum()
-}
-
-pub(super) fn json(value: &impl Serialize) -> Result<Bytes> {
-    let json = serde_json::to_vec(value).map_err(|source| {
-        Error::new(ErrorKind::InvalidInput, "the state does not turn into JSON").with_source(source)
-    })?;
-    Ok(json.into())
+/// The position of the event that failed, where that is known.
+fn failing(unit: &Unit, at: Option<usize>) -> Option<u64> {
+    let only = (unit.events.len() == 1).then_some(0);
+    at.or(only).and_then(|at| unit.events.get(at)).map(|event| event.position)
 }

@@ -1,16 +1,39 @@
 use evenkeel_core::{
-    Appended, Error, ErrorKind, Event as RawEvent, ExpectStream, Found, NewEvent, Result, Transactional,
+    Appended, Batch, Error, ErrorKind, Event as RawEvent, Expect, ExpectStream, Found, NewEvent, Partition,
+    Result, Transactional,
 };
 
-use super::apply::apply;
+use super::apply::{apply, passing};
 use super::drive::Stop;
 use super::partition::PartitionRun;
+use super::patience::Patience;
 use super::{Mode, Projection};
 use crate::projector::Effects;
 use crate::{Event, Projector, Recorded, places};
 
-/// How often an append is begun anew where the stream or its state moves meanwhile.
-const ATTEMPTS: usize = 10;
+/// Why nothing was appended.
+enum Refusal {
+    /// That stays so.
+    Final(Error),
+    /// Others were faster.
+    Beaten(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let is_of_the_append = match error.conflict().map(|conflict| &conflict.found) {
+            Some(Found::Record { key, .. }) => {
+                key.space == places::TOMBSTONES || key.space == places::EVENT_IDS
+            }
+            _ => false,
+        };
+        if error.kind() == ErrorKind::Conflict && !is_of_the_append {
+            Self::Beaten(error)
+        } else {
+            Self::Final(error)
+        }
+    }
+}
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// Appends events to a stream and applies them to the read model, in one commit: whoever reads
@@ -32,6 +55,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         expect: ExpectStream,
         events: &[E],
     ) -> Result<Appended> {
+        self.check()?;
         if self.shared.settings.mode != Mode::Keyed {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -42,50 +66,64 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         }
         let new: Vec<NewEvent> =
             events.iter().map(|event| self.shared.events.new_event(event)).collect::<Result<_>>()?;
-        let version = self.shared.operations.control().await?.active;
-        self.initialise(version).await?;
         let at = self.shared.events.partition_of(stream);
-        let mut attempt = 1;
+        let mut patience = Patience::default();
         loop {
-            let run = PartitionRun::open(&self.shared, at.clone(), version, Effects::Live).await?;
-            match self.try_append(&run, stream, expect, &new).await {
-                Err(error) if attempt < ATTEMPTS && is_worth_another(expect, &error) => attempt += 1,
-                Err(error) => return Err(self.shared.events.explain(stream, error).await),
-                appended => return appended,
+            let outcome = match self.try_append(&at, stream, expect, &new).await {
+                Ok(appended) => return Ok(appended),
+                Err(Refusal::Final(error)) => Err(error),
+                Err(Refusal::Beaten(error)) => patience.another(self.shared.clock(), error).await,
+            };
+            if let Err(error) = outcome {
+                return Err(self.shared.events.explain(stream, error).await);
             }
         }
     }
 
     async fn try_append(
         &self,
-        run: &PartitionRun<P, S>,
+        at: &Partition,
         stream: &str,
         expect: ExpectStream,
         new: &[NewEvent],
-    ) -> Result<Appended> {
+    ) -> Result<Appended, Refusal> {
         let shared = &*self.shared;
+        let version = shared.operations.control().await?.active;
+        self.initialise(version).await?;
+        let run = PartitionRun::open(&self.shared, at.clone(), version, Effects::Live).await?;
         let entry = run.load_entry(stream).await?;
         if entry.is_parked {
-            return shared.events.append_new(stream, expect, new.to_vec()).await;
+            let appended = shared.events.append_new(stream, expect, new.to_vec()).await;
+            return appended.map_err(Refusal::Final);
         }
-        let mut entry = match run.bring_up(stream, entry).await {
-            Ok(entry) => entry,
-            Err(Stop::Store(error)) => return Err(error),
-            Err(Stop::Failed(failure)) => return Err(self.stopped(&run.at, &failure)),
+        let (mut entry, head) = match run.bring_up(stream, entry).await {
+            Ok(brought) => brought,
+            Err(Stop::Store(error)) => return Err(error.into()),
+            Err(Stop::Failed(failure)) => return Err(Refusal::Final(self.stopped(at, &failure))),
         };
-        let head = shared.events.version(stream).await?;
+        if !expect.holds(head) {
+            return Err(self.refused(at, stream, expect).await);
+        }
+        let mut tx = shared.store().begin(at.clone(), shared.now()).await?;
         // What is appended has the versions that the state is told of, or is not appended.
-        let expect = if expect.holds(head) { ExpectStream::Version(head) } else { expect };
-        let mut tx = shared.store().begin(run.at.clone(), shared.now()).await?;
-        shared.events.append_new_in(tx.batch(), stream, expect, new.to_vec())?;
+        let exactly = ExpectStream::Version(head);
+        shared.events.append_new_in(tx.batch(), stream, exactly, new.to_vec())?;
+        if expect.version().is_none() {
+            tx.batch().check(places::tombstone(stream), Expect::Absent);
+        }
+        shared.unless_retired(tx.batch(), version);
         let to_come = self.to_come(stream, head, new, tx.batch().id());
-        let applied = apply(shared, run.version, run.effects, &to_come, &mut entry.state, &mut tx).await;
+        let applied = match &to_come[..] {
+            [] => Ok(()),
+            to_come => apply(shared, version, run.effects, to_come, &mut entry.state, &mut tx).await,
+        };
         if let Err(failed) = applied {
             shared.store().rollback(tx).await;
-            return Err(match super::apply::passing(failed.error) {
-                Ok(error) => error,
+            return Err(match passing(failed.error) {
+                Ok(error) => error.into(),
                 Err(error) => {
-                    self.failed("the events were not applied, and not appended", run.version, error)
+                    let problem = "the events were not applied, and not appended";
+                    Refusal::Final(self.failed(problem, version, error))
                 }
             });
         }
@@ -94,6 +132,19 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         let committed = shared.store().finish(tx).await?;
         let appended = committed.appended.into_iter().find(|appended| appended.stream == stream);
         Ok(appended.expect("a commit says where the events went that it appended"))
+    }
+
+    /// What the store has to say to an expectation that did not hold.
+    async fn refused(&self, at: &Partition, stream: &str, expect: ExpectStream) -> Refusal {
+        let mut batch = Batch::new(at.clone(), self.shared.now());
+        batch.append(stream, expect, []);
+        match self.shared.store().commit(batch).await {
+            Err(error) => Refusal::Final(error),
+            Ok(_) => {
+                let moved = Error::new(ErrorKind::Conflict, "the stream has moved meanwhile");
+                Refusal::Beaten(moved.with("stream", stream))
+            }
+        }
     }
 
     /// The events as they will stand, as far as that is known, where the projector wants them.
@@ -114,14 +165,5 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         });
         let wanted = raw.filter(|event| filter.matches(event));
         wanted.map(|raw| Recorded::new(raw, &self.shared.events.upcasters)).collect()
-    }
-}
-
-/// Whether the append may succeed on what stands there now.
-fn is_worth_another(expect: ExpectStream, error: &Error) -> bool {
-    match error.conflict().map(|conflict| &conflict.found) {
-        Some(Found::Stream { .. }) => expect.version().is_none(),
-        Some(Found::Record { key, .. }) => key.space == places::STATE,
-        _ => false,
     }
 }

@@ -1,14 +1,15 @@
 use std::collections::HashMap;
 
-use evenkeel_core::{Error, ErrorKind, Key, Record, Result, Transactional, Writers};
+use evenkeel_core::{Error, Found, Key, Record, Result, Transactional, Writers};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::cursor::{Entry, StoredEntry};
-use super::drive::{Drive, Stop, Unit};
+use super::cursor::{Entry, StoredEntry, read};
+use super::drive::{Drive, Stop};
 use super::partition::PartitionRun;
+use super::unit::Unit;
 use crate::{Projector, Recorded, places};
 
-/// How many states are remembered between windows.
+/// How many states are remembered from one window to the next, beside those of that one.
 const MOST_ENTRIES: usize = 50_000;
 
 /// How many states are asked for at a time.
@@ -73,6 +74,10 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> PartitionRun<P, S> {
                 None => drop(by_stream.insert(event.stream.clone(), vec![event])),
             }
         }
+        // Only here, where none of those are counted on that this window needs.
+        if self.entries.len() > MOST_ENTRIES {
+            self.entries.clear();
+        }
         let unknown: Vec<String> =
             by_stream.keys().filter(|stream| !self.entries.contains_key(*stream)).cloned().collect();
         for streams in unknown.chunks(KEYS) {
@@ -115,14 +120,18 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> PartitionRun<P, S> {
             .collect()
     }
 
-    pub(super) fn remember(&mut self, entries: Vec<Entry<P::State>>) {
-        if self.entries.len() + entries.len() > MOST_ENTRIES {
-            self.entries.clear();
-        }
+    fn remember(&mut self, entries: Vec<Entry<P::State>>) {
         for entry in entries {
             let stream = entry.stream.clone().expect("a keyed projection's states are streams'");
             self.entries.insert(stream, entry);
         }
+    }
+
+    /// Whether a commit failed only since a state is not as it is remembered here, which an append
+    /// that projects makes of it.
+    pub(super) fn is_of_a_state(&self, error: &Error) -> bool {
+        let found = error.conflict().map(|conflict| &conflict.found);
+        matches!(found, Some(Found::Record { key, .. }) if places::is_state_of(&self.group, key))
     }
 }
 
@@ -135,11 +144,6 @@ fn entry<T: Default + serde::de::DeserializeOwned>(
     let Some(record) = record else {
         return Ok(Entry { stream, state: T::default(), version: 0, is_parked: false, record: None });
     };
-    let stored: StoredEntry<T> = serde_json::from_slice(&record.value).map_err(|source| {
-        Error::new(ErrorKind::Corrupt, "the record is not the state of a stream")
-            .with("key", key)
-            .with_source(source)
-    })?;
-    let StoredEntry { version, parked: is_parked, state } = stored;
-    Ok(Entry { stream, state, version, is_parked, record: Some(record.version) })
+    let (StoredEntry { version, parked: is_parked, state }, record) = read(key, &record)?;
+    Ok(Entry { stream, state, version, is_parked, record: Some(record) })
 }

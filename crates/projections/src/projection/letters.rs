@@ -1,14 +1,13 @@
 use evenkeel_core::{Batch, Error, ErrorKind, Expect, Op, Partition, Read, Result, StoreExt, Transactional};
 
-use super::cursor::{Entry, Position, Stored, StoredEntry};
-use super::drive::{Drive, Stop, Unit, json};
+use super::cursor::{Entry, StoredEntry};
+use super::drive::{Drive, Stop};
 use super::partition::PartitionRun;
-use super::{Mode, Projection, may_pass};
+use super::patience::Patience;
+use super::unit::{Unit, json};
+use super::{Mode, Projection};
 use crate::projector::Effects;
-use crate::{Letter, OnFailure, Policy, Projector, Recorded, places, settle};
-
-/// How often something is begun anew where the projection runs meanwhile.
-const ATTEMPTS: usize = 100;
+use crate::{Failure, Letter, OnFailure, Policy, Projector, Recorded, places, settle};
 
 /// How many events of a stream are read at a time.
 const PAGE: usize = 500;
@@ -44,27 +43,24 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// `Unexpected` where it fails again, and stays a dead letter; `NotFound` where it is none any
     /// more, or was forgotten.
     pub async fn retry_dead(&self, letter: &Letter) -> Result<()> {
-        self.again(async || self.try_dead(letter).await).await
+        self.again(|| self.try_dead(letter)).await
     }
 
     async fn unpark(&self, stream: &str, from: From) -> Result<()> {
         // The event is left out once, however often the rest is begun anew.
         if from == From::Next {
-            self.again(async || self.skip_parked(stream).await).await?;
+            self.again(|| self.skip_parked(stream)).await?;
         }
-        self.again(async || self.try_parked(stream).await).await
+        self.again(|| self.try_parked(stream)).await
     }
 
     /// Does something until nobody else writes the same meanwhile.
-    async fn again(&self, work: impl AsyncFn() -> Result<()>) -> Result<()> {
-        let mut attempt = 1;
-        loop {
-            match work().await {
-                Err(error) if may_pass(&error) && attempt < ATTEMPTS => attempt += 1,
-                done => return done,
-            }
-            tokio::task::yield_now().await;
+    async fn again<F: Future<Output = Result<()>>>(&self, work: impl Fn() -> F) -> Result<()> {
+        let mut patience = Patience::default();
+        while let Err(error) = work().await {
+            patience.another(self.shared.clock(), error).await?;
         }
+        Ok(())
     }
 
     async fn open_parked(&self, stream: &str) -> Result<(PartitionRun<P, S>, Entry<P::State>)> {
@@ -83,19 +79,20 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
 
     async fn skip_parked(&self, stream: &str) -> Result<()> {
         let (run, mut entry) = self.open_parked(stream).await?;
-        let Some(failed) = run.after(stream, entry.version, 1).await?.into_iter().next() else {
-            return Ok(());
-        };
-        entry.version = failed.version;
+        let key = places::parked(&run.group, stream);
+        let letter = self.shared.store().get_json::<Failure>(&run.at, self.shared.now(), &key).await?;
+        let (failed, _) = letter.ok_or_else(|| not_parked(stream))?;
+        entry.version = entry.version.max(failed.version);
         let mut batch = Batch::new(run.at.clone(), self.shared.now());
         run.put_entry(&mut batch, stream, &entry)?;
+        self.shared.unless_retired(&mut batch, run.version);
         settle::commit(self.shared.store(), self.shared.clock(), batch).await.map(drop)
     }
 
     async fn try_parked(&self, stream: &str) -> Result<()> {
         let (run, entry) = self.open_parked(stream).await?;
         let mut entry = match run.bring_up(stream, entry).await {
-            Ok(entry) => entry,
+            Ok((entry, _)) => entry,
             Err(Stop::Store(error)) => return Err(error),
             Err(Stop::Failed(failure)) => {
                 let mut batch = Batch::new(run.at.clone(), self.shared.now());
@@ -124,7 +121,8 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         };
         let found = self.shared.store().get_one(&run.at, self.shared.now(), &key).await?;
         let record = found.ok_or_else(gone)?;
-        let read = Read::partition(letter.failure.position - 1, 1);
+        let before = letter.failure.position.checked_sub(1).ok_or_else(gone)?;
+        let read = Read::partition(before, 1);
         let event = self.shared.events.read(&run.at, read).await?.events.into_iter().next();
         let event = event.filter(|event| event.position == letter.failure.position).ok_or_else(gone)?;
         let entry = match run.whole.take() {
@@ -154,16 +152,17 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> PartitionRun<P, S> {
     /// Applies what a stream has beyond its state, also beyond the partition's position, and
-    /// whether it is parked or not; where that fails, it stays so.
+    /// whether it is parked or not; where that fails, it stays so. Says at which version of the
+    /// stream nothing was left.
     pub(super) async fn bring_up(
         &self,
         stream: &str,
         mut entry: Entry<P::State>,
-    ) -> Result<Entry<P::State>, Stop> {
+    ) -> Result<(Entry<P::State>, u64), Stop> {
         loop {
-            let events = self.after(stream, entry.version, PAGE).await?;
+            let (events, head) = self.after(stream, entry.version).await?;
             if events.is_empty() {
-                return Ok(entry);
+                return Ok((entry, head));
             }
             let was_parked = std::mem::replace(&mut entry.is_parked, false);
             let drive = Drive {
@@ -178,14 +177,14 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> PartitionRun<P, S> {
         }
     }
 
-    /// The next events of a stream that the projector wants.
-    async fn after(&self, stream: &str, version: u64, limit: usize) -> Result<Vec<Recorded>> {
+    /// The next events of a stream that the projector wants, and the stream's version.
+    async fn after(&self, stream: &str, version: u64) -> Result<(Vec<Recorded>, u64)> {
         let mut after = version;
         loop {
-            let read = Read::stream(stream, after, limit).filter(self.shared.projector.filter());
+            let read = Read::stream(stream, after, PAGE).filter(self.shared.projector.filter());
             let page = self.shared.events.read(&self.at, read).await?;
             if !page.events.is_empty() || page.examined_to >= page.head {
-                return Ok(page.events);
+                return Ok((page.events, page.head));
             }
             after = page.examined_to;
         }
@@ -200,20 +199,6 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> PartitionRun<P, S> {
         let (version, parked, state) = (entry.version, entry.is_parked, &entry.state);
         let key = places::keyed_state(&self.group, stream);
         batch.put(key, json(&StoredEntry { version, parked, state })?, entry.expect());
-        Ok(())
-    }
-
-    /// Writes the position as it was when the run was opened.
-    fn put_position(&self, batch: &mut Batch) -> Result<()> {
-        let key = places::position(self.shared.name(), self.version);
-        let position = Position {
-            position: self.cursor.position,
-            moved_at: self.shared.now(),
-            failed: self.cursor.failed.clone(),
-            effects_after: self.cursor.effects_after,
-            retired: false,
-        };
-        batch.put(key, json(&Stored::<()> { position, state: None })?, self.cursor.expect());
         Ok(())
     }
 }

@@ -1,19 +1,23 @@
+mod alone;
 mod apply;
 mod catch_up;
 mod cursor;
 mod drive;
+mod host;
 mod inline;
 mod keyed;
 mod letters;
 mod pace;
 mod partition;
+mod patience;
 mod rebuild;
 mod run;
 mod share;
+mod unit;
 mod wait;
 mod window;
 
-pub(crate) use self::apply::may_pass;
+pub(crate) use self::apply::{guarded, may_pass};
 pub(crate) use self::cursor::Position;
 
 use std::fmt;
@@ -23,7 +27,7 @@ use std::time::Duration;
 use evenkeel_core::{Clock, Error, ErrorKind, Result, Store, Timestamp, Transactional};
 use tokio::sync::Notify;
 
-use crate::{EventStore, OnFailure, Operations, Policy, Projector};
+use crate::{EventStore, OnFailure, Operations, Policy, Projector, places};
 
 /// A [`Projector`], run over every partition's log under a name.
 ///
@@ -63,13 +67,14 @@ pub(crate) enum Mode {
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     /// A projection of all events of a partition in their order, with one state for each partition.
+    /// Its name is 1 to 496 bytes.
     #[must_use]
     pub fn stream(events: EventStore<S>, name: impl Into<String>, projector: P) -> Self {
         Self::new(events, name.into(), projector, Mode::Stream)
     }
 
     /// A projection of each stream in its order, with one state for each stream: events of several
-    /// streams are applied side by side.
+    /// streams are applied side by side. Its name is 1 to 496 bytes.
     #[must_use]
     pub fn keyed(events: EventStore<S>, name: impl Into<String>, projector: P) -> Self {
         Self::new(events, name.into(), projector, Mode::Keyed)
@@ -135,8 +140,12 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         &self.shared.operations
     }
 
-    /// Whether its settings make sense together.
+    /// Whether its name fits, and its settings make sense together.
     pub(crate) fn check(&self) -> Result<()> {
+        if !(1..=places::LONGEST_NAME).contains(&self.name().len()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "a projection's name is 1 to 496 bytes")
+                .with("projection", self.name()));
+        }
         let Settings { mode, policy, .. } = &self.shared.settings;
         if *mode == Mode::Stream && policy.then() == OnFailure::Park {
             return Err(Error::new(ErrorKind::Config, "only a keyed projection can set a stream apart")

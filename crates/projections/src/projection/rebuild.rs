@@ -1,101 +1,74 @@
-use evenkeel_core::{Batch, Error, ErrorKind, Expect, Partition, Result, Scan, StoreExt, Transactional};
+use evenkeel_core::{Batch, Error, ErrorKind, Expect, Key, Partition, Result, Scan, StoreExt, Transactional};
 
-use super::Projection;
+use super::partition::PartitionRun;
+use super::{Mode, Projection, guarded};
+use crate::control::Control;
 use crate::projector::Effects;
-use crate::{Projector, places, settle};
+use crate::{Projector, places};
 
 /// How many records are removed at a time.
 const PAGE: usize = 50;
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
-    /// Asks for a new version of the read model, to be built from the first event beside the active
-    /// one by whoever [runs](Self::run) the projection; returns its number. Where one is being
-    /// built already, it goes on.
+    /// Builds a new version here and now, up to where the active one is, and makes it the active
+    /// one; returns its number.
     ///
-    /// The new version follows the active one and never passes it. Once it has come, in every
-    /// partition, to where the active one was at the last look, it becomes the active one by one
-    /// compare-and-set. Its handlers are given no [effects](crate::Context::effects) for what the
-    /// one before has applied.
-    pub async fn start_rebuild(&self) -> Result<u32> {
-        let control = self
-            .shared
-            .operations
-            .change(|control| {
-                if control.building.is_none() {
-                    control.latest += 1;
-                    control.building = Some(control.latest);
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(control.building.expect("one is being built, since that was asked for"))
-    }
-
-    /// Gives up the version that is being built, where there is one; it is to be
-    /// [discarded](Self::discard).
-    pub async fn cancel_rebuild(&self) -> Result<Option<u32>> {
-        let found = self.shared.operations.known().await?.building;
-        self.shared
-            .operations
-            .change(|control| {
-                control.building = None;
-                Ok(())
-            })
-            .await?;
-        Ok(found)
-    }
-
-    /// Builds a new version here and now, and makes it the active one; returns its number.
+    /// What was [appended](Self::append) with the read model is applied first, in a keyed
+    /// projection, by whoever is behind.
     ///
     /// # Errors
-    /// Those of [`catch_up`](Self::catch_up).
+    /// Those of [`catch_up`](Self::catch_up); `Conflict` where the version is
+    /// [given up](crate::Operations::cancel_rebuild) meanwhile.
     pub async fn rebuild(&self) -> Result<u32> {
         self.check()?;
-        let version = self.start_rebuild().await?;
-        loop {
-            for at in self.shared.store().partitions() {
-                self.build_partition(&at, version).await?;
-            }
-            if self.activate_where_caught_up(version).await? {
-                return Ok(version);
+        let active = self.running().await?.active;
+        if self.shared.settings.mode == Mode::Keyed {
+            match self.catch_up_active(active).await {
+                // Where it has stopped at an event, it is followed up to there.
+                Err(error) if error.kind() != ErrorKind::Unexpected => return Err(error),
+                _ => {}
             }
         }
-    }
-
-    /// Begins anew with an empty read model, a new version that is the active one at once; returns
-    /// its number.
-    ///
-    /// Its handlers are given no [effects](crate::Context::effects) for what the version before has
-    /// applied.
-    pub async fn reset(&self) -> Result<u32> {
-        let control = self
-            .shared
-            .operations
-            .change(|control| {
-                control.latest += 1;
-                control.activate(control.latest);
-                Ok(())
-            })
-            .await?;
-        Ok(control.active)
+        let version = self.operations().start_rebuild().await?;
+        self.initialise(version).await?;
+        // From the first event on, and then what came meanwhile.
+        for _ in 0..2 {
+            for at in self.shared.store().partitions() {
+                let until = self.shared.operations.stored_position(&at, active).await?.position;
+                self.catch_up_partition(at, version, Effects::Silent, until).await?;
+            }
+        }
+        self.activate(version).await?;
+        Ok(version)
     }
 
     /// Removes what a version that is no longer wanted has: the projector's own, and its positions,
     /// states and letters. Doing it again finishes what was cut off.
     ///
     /// # Errors
-    /// `InvalidInput` where it is the active one or being built.
+    /// `InvalidInput` where it is the active one or being built; `NotFound` where there has been no
+    /// such version yet.
     pub async fn discard(&self, version: u32) -> Result<()> {
         let shared = &*self.shared;
         let control = shared.operations.known().await?;
-        if control.active == version || control.building == Some(version) {
+        if control.is_in_use(version) {
             return Err(Error::new(ErrorKind::InvalidInput, "the version is in use")
                 .with("projection", self.name())
                 .with("version", version));
         }
-        let home = shared.operations.home();
-        let mut tx = shared.store().begin(home, shared.now()).await?;
-        if let Err(source) = shared.projector.discard(version, &mut tx).await {
+        if !(1..=control.latest).contains(&version) {
+            return Err(Error::new(ErrorKind::NotFound, "there has been no such version")
+                .with("projection", self.name())
+                .with("version", version));
+        }
+        for at in shared.store().partitions() {
+            // What this version has done is known for good then.
+            PartitionRun::open(&self.shared, at.clone(), control.active, Effects::Live).await?;
+            shared.retire(&at, version).await?;
+        }
+        let mut tx = shared.store().begin(shared.operations.home(), shared.now()).await?;
+        let discarded = guarded(async { shared.projector.discard(version, &mut tx).await }).await;
+        if let Err(source) = discarded {
             shared.store().rollback(tx).await;
             return Err(self.failed("the projector could not discard its read model", version, source));
         }
@@ -105,14 +78,16 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         for at in shared.store().partitions() {
             self.discard_partition(&at, version).await?;
         }
-        Ok(())
+        let forget = |control: &mut Control| {
+            control.previous.retain(|previous| *previous != version);
+            Ok(())
+        };
+        shared.operations.change(forget).await.map(drop)
     }
 
     async fn discard_partition(&self, at: &Partition, version: u32) -> Result<()> {
         let shared = &*self.shared;
         let group = places::group(self.name(), version);
-        // The position first: a node that has not noticed fails at its next commit, or begins anew
-        // at the first event, with no state left to find.
         let mut batch = Batch::new(at.clone(), shared.now());
         batch.delete(places::position(self.name(), version), Expect::Any);
         shared.store().commit(batch).await?;
@@ -125,45 +100,36 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
                 }
                 let mut batch = Batch::new(at.clone(), shared.now());
                 for (id, _) in page.records {
-                    batch.delete(evenkeel_core::Key::new(space, group.clone(), id), Expect::Any);
+                    batch.delete(Key::new(space, group.clone(), id), Expect::Any);
                 }
-                settle::commit(shared.store(), shared.clock(), batch).await?;
+                shared.store().commit(batch).await?;
             }
         }
         Ok(())
     }
 
-    /// Brings the version that is being built to where the active one is, in a partition.
-    pub(super) async fn build_partition(&self, at: &Partition, version: u32) -> Result<()> {
-        let shared = &*self.shared;
-        self.initialise(version).await?;
-        let active = shared.operations.known().await?.active;
-        let until = shared.operations.stored_position(at, active).await?.position;
-        self.catch_up_partition(at.clone(), version, Effects::Silent, until).await.map(drop)
+    /// Where a version stands in each partition.
+    pub(super) async fn positions(&self, version: u32) -> Result<Vec<u64>> {
+        let mut positions = Vec::new();
+        for at in self.shared.store().partitions() {
+            positions.push(self.shared.operations.stored_position(&at, version).await?.position);
+        }
+        Ok(positions)
     }
 
-    /// Makes a version the active one where it has come, in every partition, to where the active one
-    /// is or nearly so; says whether it is the active one now.
-    pub(super) async fn activate_where_caught_up(&self, version: u32) -> Result<bool> {
-        let operations = &self.shared.operations;
-        let active = operations.known().await?.active;
-        for at in self.shared.store().partitions() {
-            let target = operations.stored_position(&at, active).await?.position;
-            let built = operations.stored_position(&at, version).await?.position;
-            // Under load the active one has moved since the other followed it.
-            let nearly = u64::try_from(self.shared.settings.most_events).expect("a usize fits a u64");
-            if built + nearly < target {
-                return Ok(false);
+    /// Makes the version that is being built the active one.
+    pub(super) async fn activate(&self, version: u32) -> Result<()> {
+        let activate = |control: &mut Control| {
+            if control.building == Some(version) {
+                control.activate(version);
             }
-        }
-        let control = operations
-            .change(|control| {
-                if control.building == Some(version) {
-                    control.activate(version);
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(control.active == version)
+            if control.active == version {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::Conflict, "the version is not the one that is being built any more")
+                .with("projection", self.name())
+                .with("version", version))
+        };
+        self.shared.operations.change(activate).await.map(drop)
     }
 }

@@ -8,10 +8,11 @@ use evenkeel_core::{
     Batch, ErrorKind, Expect, Key, Lease, Merge, Partition, Result, Scan, StoreExt, Timestamp, Token,
     Transactional,
 };
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use super::Shared;
+use crate::control::Control;
 use crate::{Projector, places};
 
 /// The id of a partition's only job.
@@ -24,9 +25,11 @@ const MOST_NODES: usize = 10_000;
 pub(super) struct Node<P, S> {
     pub(super) shared: Arc<Shared<P, S>>,
     id: String,
-    held: AtomicUsize,
+    held: Arc<AtomicUsize>,
     /// How many partitions it may hold.
     share: watch::Sender<usize>,
+    /// What is to run, and when that was read.
+    control: Mutex<Option<(Control, Timestamp)>>,
 }
 
 /// A partition that this node holds.
@@ -35,6 +38,26 @@ pub(super) struct Held {
     pub(super) at: Partition,
     token: Token,
     pub(super) until: Timestamp,
+    slot: Slot,
+}
+
+/// A place among the partitions that a node may hold; counted until it is dropped.
+#[derive(Debug)]
+struct Slot(Option<Arc<AtomicUsize>>);
+
+impl Held {
+    /// Says that the partition is [shed](Node::sheds), and counts no more.
+    pub(super) fn is_shed(&mut self) {
+        self.slot.0 = None;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(held) = &self.0 {
+            held.fetch_sub(1, SeqCst);
+        }
+    }
 }
 
 impl<P: Projector<S::Conn>, S: Transactional + Clone> Node<P, S> {
@@ -42,8 +65,9 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Node<P, S> {
         Self {
             shared: Arc::clone(shared),
             id: Uuid::new_v4().to_string(),
-            held: AtomicUsize::new(0),
+            held: Arc::default(),
             share: watch::Sender::new(0),
+            control: Mutex::default(),
         }
     }
 
@@ -72,18 +96,17 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Node<P, S> {
     /// Takes a partition where nobody holds it and this node has room for it; otherwise says when
     /// it may be free.
     pub(super) async fn take(&self, at: &Partition) -> Result<Result<Held, Option<Timestamp>>> {
-        if self.held.fetch_add(1, SeqCst) >= *self.share.borrow() {
-            self.held.fetch_sub(1, SeqCst);
+        let share = *self.share.borrow();
+        let free = |held| (held < share).then_some(held + 1);
+        if self.held.fetch_update(SeqCst, SeqCst, free).is_err() {
             return Ok(Err(None));
         }
-        let taken = self.lease(at).await;
-        if !matches!(taken, Ok(Ok(_))) {
-            self.held.fetch_sub(1, SeqCst);
-        }
-        taken
+        let slot = Slot(Some(Arc::clone(&self.held)));
+        let leased = self.lease(at).await?;
+        Ok(leased.map(|(token, until)| Held { at: at.clone(), token, until, slot }))
     }
 
-    async fn lease(&self, at: &Partition) -> Result<Result<Held, Option<Timestamp>>> {
+    async fn lease(&self, at: &Partition) -> Result<Result<(Token, Timestamp), Option<Timestamp>>> {
         let (store, queue) = (self.shared.store(), places::queue(self.shared.name()));
         let want = Lease {
             queue: queue.clone(),
@@ -93,7 +116,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Node<P, S> {
         };
         let leased = store.lease(at, want).await?;
         if let Some(job) = leased.jobs.into_iter().next() {
-            return Ok(Ok(Held { at: at.clone(), token: job.token, until: job.until }));
+            return Ok(Ok((job.token, job.until)));
         }
         if leased.next_due.is_none() {
             let now = self.shared.now();
@@ -116,23 +139,45 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Node<P, S> {
         Ok(())
     }
 
-    /// Whether it holds more than its share.
-    pub(super) fn has_too_much(&self) -> bool {
-        self.held.load(SeqCst) > *self.share.borrow()
+    /// Whether it holds more than its share. Where it does, the caller's partition counts no more,
+    /// so that no other is given back instead, and is to be given back.
+    pub(super) fn sheds(&self) -> bool {
+        let share = *self.share.borrow();
+        self.held.fetch_update(SeqCst, SeqCst, |held| (held > share).then(|| held - 1)).is_ok()
     }
 
     /// Gives a partition back, for anybody to take.
     pub(super) async fn give_back(&self, held: Held) {
-        self.held.fetch_sub(1, SeqCst);
+        let Held { at, token, slot, .. } = held;
+        drop(slot);
         let now = self.shared.now();
-        let mut batch = Batch::new(held.at, now);
-        batch.retry(places::queue(self.shared.name()), JOB, held.token, now);
+        let mut batch = Batch::new(at, now);
+        batch.retry(places::queue(self.shared.name()), JOB, token, now);
         match self.shared.store().commit(batch).await {
             Err(error) if error.kind() != ErrorKind::LeaseLost => {
                 tracing::debug!(%error, "a partition is not given back; its lease runs out");
             }
             _ => {}
         }
+    }
+
+    /// What is to run, as of the last poll.
+    pub(super) async fn control(&self) -> Result<Control> {
+        let mut known = self.control.lock().await;
+        let now = self.shared.now();
+        if let Some((control, read_at)) = &*known
+            && now.since(*read_at) < self.shared.settings.poll
+        {
+            return Ok(control.clone());
+        }
+        let control = self.shared.operations.control().await?;
+        *known = Some((control.clone(), now));
+        Ok(control)
+    }
+
+    /// Lets what is to run be read anew.
+    pub(super) async fn forget_control(&self) {
+        *self.control.lock().await = None;
     }
 
     fn key(&self) -> Key {

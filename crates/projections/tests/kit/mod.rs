@@ -99,9 +99,15 @@ pub(crate) struct Sums {
     pub(crate) poison: Arc<Mutex<HashSet<i64>>>,
     /// The positions of all events that a handler saw, in this order.
     pub(crate) seen: Arc<Mutex<Vec<u64>>>,
+    /// What it says when it fails, instead of what it usually does.
+    text: Arc<Mutex<Option<String>>>,
 }
 
 impl Sums {
+    pub(crate) fn says(&self, text: String) {
+        *self.text.lock().unwrap() = Some(text);
+    }
+
     pub(crate) fn poisoned_by(cents: i64) -> Self {
         let sums = Self::default();
         sums.poison.lock().unwrap().insert(cents);
@@ -134,7 +140,8 @@ impl Projector<Draft> for Sums {
             if cents == 666 {
                 panic!("the amount of {cents} is beyond words");
             }
-            return Err(format!("{cents} cents are poison").into());
+            let text = self.text.lock().unwrap().clone();
+            return Err(text.unwrap_or_else(|| format!("{cents} cents are poison")).into());
         }
         context.state.events += 1;
         context.state.cents += cents;

@@ -5,9 +5,24 @@ use evenkeel_core::{
     Transactional, Tx,
 };
 use evenkeel_projections::ResourceVersions;
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 
-super::cases![
+/// A promise of resource versions.
+pub(super) struct Case<S> {
+    pub(super) name: &'static str,
+    pub(super) run: fn(S) -> BoxFuture<'static, Result<()>>,
+}
+
+/// Lists the cases, which need no more than the store.
+macro_rules! cases {
+    ($($case:ident),+ $(,)?) => {
+        pub(super) fn cases<S: Transactional + Clone>() -> Vec<Case<S>> {
+            vec![$(Case { name: stringify!($case), run: |store| Box::pin($case(store)) }),+]
+        }
+    };
+}
+
+cases![
     an_unknown_resource_is_absent,
     a_version_that_was_set_is_read_back,
     a_version_may_be_any_bytes_and_a_resource_any_text,
