@@ -7,7 +7,9 @@ use evenkeel::axum::openapi;
 use evenkeel::core::{Error, ErrorKind, Result, Store};
 
 use crate::demo::Demo;
+use crate::events::Events;
 use crate::keys::Keys;
+use crate::projections::Projections;
 use crate::serve::Server;
 use crate::settings::{Given, Settings};
 use crate::{doctor, logs, metrics, stop};
@@ -41,6 +43,16 @@ enum Command {
         #[command(subcommand)]
         keys: Keys,
     },
+    /// Look at events as they are appended
+    Events {
+        #[command(subcommand)]
+        events: Events,
+    },
+    /// Look at projections and steer them, wherever they run
+    Projections {
+        #[command(subcommand)]
+        projections: Projections,
+    },
     /// Print the OpenAPI document of the server
     Openapi,
 }
@@ -64,6 +76,8 @@ pub fn main() -> ExitCode {
             .and_then(|settings| block_on(async { Ok(doctor::examine(&settings).await) })),
         Some(Command::Demo(demo)) => block_on(demo.play()),
         Some(Command::Keys { keys }) => keys.run(given),
+        Some(Command::Events { events }) => events.run(given),
+        Some(Command::Projections { projections }) => projections.run(given),
         Some(Command::Openapi) => Ok(print(openapi_document())),
     };
     outcome.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use evenkeel::axum::access::{Scope, Scopes};
-use evenkeel::axum::{IdempotencyLayer, Problem, choreograph, flare, openapi, operations};
+use evenkeel::axum::{IdempotencyLayer, Problem, choreograph, flare, openapi, operations, projections};
 use evenkeel::choreograph::Choreographer;
 use evenkeel::core::{AnyStore, Clock};
 use evenkeel::flare::Flare;
@@ -20,7 +20,7 @@ use crate::metrics::observe;
 use crate::period::Period;
 use crate::settings::Settings;
 
-/// Every route of the server.
+/// Every route of the server; the answers that go on end when `stopping` completes.
 pub(crate) fn app(
     settings: &Settings,
     flare: Flare,
@@ -28,6 +28,7 @@ pub(crate) fn app(
     idempotency: Idempotency<AnyStore>,
     metrics: PrometheusHandle,
     clock: Arc<dyn Clock>,
+    stopping: impl Future<Output = ()> + Send + 'static,
 ) -> Router {
     let store = flare.store().clone();
     let once = IdempotencyLayer::new(idempotency.clone(), access::scope_of_keys);
@@ -37,6 +38,12 @@ pub(crate) fn app(
         .idempotency(once.clone())
         .body_limit(settings.body_limit)
         .clock(Arc::clone(&clock));
+    // So are projectors.
+    let log = projections::Api::new(store.clone())
+        .idempotency(once.clone())
+        .body_limit(settings.body_limit)
+        .clock(Arc::clone(&clock))
+        .until(stopping);
     let api = flare::Api::new(flare)
         .transport(sender)
         .idempotency(once)
@@ -46,6 +53,7 @@ pub(crate) fn app(
     let limit = Limit { time: settings.request_timeout, clock: Arc::clone(&clock) };
     api.router()
         .merge(runs.router())
+        .merge(log.router())
         .merge(operations::Operations::new(store, idempotency).clock(Arc::clone(&clock)).router())
         .merge(openapi::router())
         .route("/metrics", get(show_metrics).with_state(metrics))

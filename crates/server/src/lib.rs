@@ -20,12 +20,15 @@ mod access; // who may do what
 mod command; // what can be asked of the program
 mod demo; // all of it in a few seconds
 mod doctor; // is everything as it should be
+mod events; // events, printed
 mod http; // from request to answer
 mod keys; // tokens, secrets and vault keys
 mod listener; // connections
 mod logs; // what is said of it
 mod metrics; // what is measured
 mod period; // lengths of time in settings
+mod progress; // how far something has come, on a terminal
+mod projections; // projections, seen and steered
 mod serve; // a server's life
 mod settings; // what can be set, and where
 #[cfg(feature = "otlp")]

@@ -25,6 +25,7 @@ pub(crate) struct Server {
     worker: Worker,
     idempotency: Idempotency<AnyStore>,
     metrics: PrometheusHandle,
+    stopping: watch::Sender<bool>,
 }
 
 impl Server {
@@ -49,9 +50,17 @@ impl Server {
         };
         let listener = TcpListener::bind(settings.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
-        let app =
-            http::app(&settings, flare, sender, idempotency.clone(), metrics.clone(), Arc::clone(&clock));
-        Ok(Self { settings, clock, listener, address, app, worker, idempotency, metrics })
+        let stopping = watch::Sender::new(false);
+        let app = http::app(
+            &settings,
+            flare,
+            sender,
+            idempotency.clone(),
+            metrics.clone(),
+            Arc::clone(&clock),
+            stopped(&stopping),
+        );
+        Ok(Self { settings, clock, listener, address, app, worker, idempotency, metrics, stopping })
     }
 
     /// Where it listens.
@@ -67,14 +76,7 @@ impl Server {
     /// # Errors
     /// `Unexpected` where a part of it broke down, so that it had to end unasked.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let stopping = watch::Sender::new(false);
-        let stopped = || {
-            let mut stopping = stopping.subscribe();
-            async move {
-                // The sender is gone only where nobody waits any more.
-                let _ = stopping.wait_for(|stopping| *stopping).await;
-            }
-        };
+        let stopped = || stopped(&self.stopping);
         let mut upkeep = JoinSet::new();
         upkeep.spawn(metrics::sum_up(self.metrics, Arc::clone(&self.clock)));
         let mut work = JoinSet::new();
@@ -88,7 +90,7 @@ impl Server {
             broken = work.join_next() => Err(broken.and_then(Result::err)),
         };
         tracing::info!("stopping");
-        stopping.send_replace(true);
+        self.stopping.send_replace(true);
         let grace = self.settings.shutdown_grace;
         let drained = async { while work.join_next().await.is_some() {} };
         if self.clock.timeout_at(self.clock.now() + grace.0, drained).await.is_none() {
@@ -101,5 +103,14 @@ impl Server {
                 None => error,
             }
         })
+    }
+}
+
+/// Completes when the server is asked to end.
+fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut stopping = stopping.subscribe();
+    async move {
+        // The sender is gone only where nobody waits any more.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }

@@ -45,6 +45,9 @@ const FOLD: FoldLimits = FoldLimits {
     in_flight: NonZeroUsize::new(2).expect("two is not zero"),
 };
 
+/// How many units a batch may have: as many as keep a call of the commit function short.
+const MOST_UNITS: usize = 500;
+
 impl PgStore {
     /// Opens the store at a URL with the defaults of [`PgConfig`].
     ///
@@ -57,6 +60,7 @@ impl PgStore {
     pub(crate) async fn connect(config: PgConfig) -> Result<Self> {
         let mut info = StoreInfo::new("pg", config.partitions)?;
         info.max_skew = config.max_skew;
+        info.limits.units = MOST_UNITS;
         info.writers = Writers::Many;
         let skew = if config.checks_clock() {
             Skew::at_most(config.max_skew, Arc::clone(&config.clock))

@@ -25,13 +25,14 @@ use crate::Problem;
 /// What a caller may do. None of them includes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// Publishes and deletes documents, and reads them.
+    /// Publishes and deletes documents, appends events, and reads both.
     Publish,
     /// Creates, changes and ends subscriptions, fetches their messages, and sees how they fare.
     Subscribe,
-    /// Reads everything of flare, and runs, and changes nothing.
+    /// Reads everything of flare, runs, events and projections, and changes nothing.
     Read,
-    /// Creates and deletes resources, starts and steers runs, and sees and does what operators do.
+    /// Creates and deletes resources, starts and steers runs, steers projections, and sees and does what
+    /// operators do.
     Admin,
 }
 

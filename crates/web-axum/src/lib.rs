@@ -1,5 +1,5 @@
-//! Idempotent requests for axum, hyper and any other tower stack; as features `flare` and
-//! `choreograph`, their HTTP APIs.
+//! Idempotent requests for axum, hyper and any other tower stack; as features `flare`,
+//! `choreograph` and `projections`, their HTTP APIs.
 //!
 //! # Guarantees
 //! - A protected request runs once; its retries get status, headers and body as they were.
@@ -48,6 +48,8 @@ pub mod operations; // what an operator sees and does
 mod page; // parts of lists
 pub mod payload;
 mod problem; // errors as responses
+#[cfg(feature = "projections")]
+pub mod projections; // events and read models over HTTP
 #[cfg(feature = "api")]
 mod request; // what handlers take of a request
 #[cfg(feature = "api")]

@@ -13,6 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::choreograph;
 #[cfg(feature = "flare")]
 use crate::flare;
+#[cfg(feature = "projections")]
+use crate::projections;
 use crate::request::NoQuery;
 use crate::routes::SCHEME;
 use crate::{operations, routes};
@@ -33,7 +35,8 @@ struct ProblemBody {
 #[must_use]
 pub fn document() -> OpenApi {
     let info = InfoBuilder::new().title("evenkeel").version(env!("CARGO_PKG_VERSION")).description(Some(
-        "Publish documents, and subscribers are told when theirs changed; start runs, and they come to their end.",
+        "Publish documents, and subscribers are told when theirs changed; start runs, and they come to their end; \
+         append events, and read models follow.",
     ));
     let mut document = OpenApi::new(info.build(), Paths::new());
     let parts = [
@@ -41,6 +44,8 @@ pub fn document() -> OpenApi {
         flare::table().describe(),
         #[cfg(feature = "choreograph")]
         choreograph::table().describe(),
+        #[cfg(feature = "projections")]
+        projections::table().describe(),
         operations::table().describe(),
         table().describe(),
     ];
@@ -69,6 +74,10 @@ pub fn document() -> OpenApi {
         ("inspection", "What became of it"),
         #[cfg(feature = "choreograph")]
         ("runs", "Steps that are taken to their end"),
+        #[cfg(feature = "projections")]
+        ("events", "What happened"),
+        #[cfg(feature = "projections")]
+        ("projections", "Read models that follow from it"),
         ("operations", "What an operator sees and does"),
         ("service", "The service itself"),
     ];

@@ -155,7 +155,7 @@ impl From<&Error> for Problem {
     }
 }
 
-/// What a call on a store, on flare or on choreograph came to, where that is an error. What concerns the caller is
+/// What a call on a store, on a capability came to, where that is an error. What concerns the caller is
 /// in the detail; the rest goes to the log.
 impl From<evenkeel_core::Error> for Problem {
     fn from(error: evenkeel_core::Error) -> Self {

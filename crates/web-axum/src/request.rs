@@ -19,6 +19,7 @@ pub(crate) struct Payload(pub(crate) Bytes);
 pub(crate) struct Json<T>(pub(crate) T);
 
 /// The body as JSON, or the default where there is none or `null`.
+#[cfg(any(feature = "choreograph", feature = "flare"))]
 pub(crate) struct JsonOrDefault<T>(pub(crate) T);
 
 /// The query's parameters.
@@ -59,6 +60,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
+#[cfg(any(feature = "choreograph", feature = "flare"))]
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonOrDefault<T> {
     type Rejection = Problem;
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::client::Client;
@@ -16,6 +16,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Program {
     pub(crate) folder: TempDir,
     command: Command,
+}
+
+/// The program while it prints; killed when dropped.
+pub(crate) struct Printing {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    _folder: TempDir,
 }
 
 /// A running server; killed when dropped.
@@ -75,6 +82,13 @@ impl Program {
         String::from_utf8(stderr).unwrap()
     }
 
+    /// Starts it, to see what it prints.
+    pub(crate) fn printing(mut self) -> Printing {
+        let mut process = self.command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Printing { process, lines, _folder: self.folder }
+    }
+
     /// Runs it until it says where it listens.
     pub(crate) async fn serve(mut self) -> Server {
         let mut process = self.command.stdout(Stdio::piped()).spawn().unwrap();
@@ -89,6 +103,28 @@ impl Program {
     }
 }
 
+impl Printing {
+    pub(crate) async fn line(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("it prints a line").unwrap();
+        line.expect("it goes on")
+    }
+
+    /// Interrupts it, and waits for its end.
+    pub(crate) async fn interrupted(mut self) -> ExitStatus {
+        signal(&self.process, Signal::INT);
+        self.ended().await
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.process.wait()).await.expect("the program ends").unwrap()
+    }
+}
+
+fn signal(process: &Child, signal: Signal) {
+    let pid = i32::try_from(process.id().expect("it runs")).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
 impl Server {
     /// On a free port, with everything in its folder.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
@@ -96,8 +132,7 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id().expect("it runs")).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        self::signal(&self.process, signal);
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.

@@ -1,10 +1,13 @@
-//! The HTTP APIs of flare and choreograph and the operations router, as their callers see them.
+//! The HTTP APIs of flare, choreograph and projections and the operations router, as their callers see them.
 
 mod documents;
+mod events;
+mod following;
 mod inspection;
 mod once;
 mod openapi;
 mod operations;
+mod projections;
 mod pulling;
 mod resources;
 mod runs;

@@ -11,10 +11,11 @@ use evenkeel_core::{AnyStore, Clock, ManualClock, MemoryStore, Timestamp};
 use evenkeel_flare::Flare;
 use evenkeel_flare::net::{Outgoing, Reply, SendError, Transport};
 use evenkeel_idempotency::{Idempotency, Scope as Keys};
+use evenkeel_projections::EventStore;
 use evenkeel_web_axum::access::Scopes;
 use evenkeel_web_axum::flare::Api;
 use evenkeel_web_axum::operations::Operations;
-use evenkeel_web_axum::{IdempotencyLayer, choreograph, openapi, value};
+use evenkeel_web_axum::{IdempotencyLayer, choreograph, openapi, projections, value};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub(crate) struct World {
     pub(crate) flare: Flare,
     pub(crate) idempotency: Idempotency<AnyStore>,
     pub(crate) choreographer: Choreographer,
+    pub(crate) events: EventStore<AnyStore>,
     pub(crate) router: Router,
 }
 
@@ -41,12 +43,16 @@ impl World {
         let idempotency = Idempotency::new(store.clone()).clock(clock.shared());
         let choreographer = Choreographer::new(store.clone()).clock(clock.shared());
         let once = IdempotencyLayer::new(idempotency.clone(), value(Keys::Global));
+        let events = EventStore::new(store.clone()).clock(clock.shared());
         let runs = choreograph::Api::new(&choreographer).idempotency(once.clone()).clock(clock.shared());
+        // What is followed ends with what there is.
+        let log = projections::Api::new(store.clone()).idempotency(once.clone()).clock(clock.shared());
+        let log = log.until(std::future::ready(()));
         let api = Api::new(flare.clone()).transport(Hosts).idempotency(once).clock(clock.shared());
-        let router = api.router().merge(runs.router());
+        let router = api.router().merge(runs.router()).merge(log.router());
         let operations = Operations::new(store.clone(), idempotency.clone()).clock(clock.shared());
         let router = router.merge(operations.router()).merge(openapi::router());
-        Self { store, clock, flare, idempotency, choreographer, router }
+        Self { store, clock, flare, idempotency, choreographer, events, router }
     }
 
     /// The same where every caller has these scopes.
