@@ -7,6 +7,7 @@ mod flare; // deliveries, from publishers to subscribers
 mod layer; // what the HTTP layer adds
 mod limit; // the same by hand
 mod measure; // rates and latencies
+mod projections; // events appended and projected
 mod report; // the table and the JSON
 mod server; // what it is done on
 mod wire; // the least HTTP
@@ -66,6 +67,13 @@ enum Suite {
         #[arg(long, default_value_t = 1_000_000)]
         inputs: u64,
     },
+    /// Events per second appended and projected beside plain SQL, and how soon an event is in the
+    /// read model.
+    Projections {
+        /// How many events there are to catch up with.
+        #[arg(long, default_value_t = 100_000)]
+        events: usize,
+    },
 }
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -89,6 +97,11 @@ async fn main() -> Result<()> {
         if let Suite::Choreograph { inputs } = options.suite {
             let plan = choreograph::Plan { duration, callers: &options.callers, only: &options.only, inputs };
             choreograph::run(store, &plan, &mut report).await?;
+            continue;
+        }
+        if let Suite::Projections { events } = options.suite {
+            let plan = projections::Plan { duration, callers: &options.callers, only: &options.only, events };
+            projections::run(store, &plan, &mut report).await?;
             continue;
         }
         let server = Server::start(store).await?;
@@ -128,6 +141,7 @@ impl Suite {
             Self::Store => "store",
             Self::Flare { .. } => "flare",
             Self::Choreograph { .. } => "choreograph",
+            Self::Projections { .. } => "projections",
         }
     }
 
@@ -142,7 +156,7 @@ impl Suite {
                 Work::Append(100),
                 Work::PushLeaseAck,
             ],
-            Self::Flare { .. } | Self::Choreograph { .. } => &[],
+            Self::Flare { .. } | Self::Choreograph { .. } | Self::Projections { .. } => &[],
         }
     }
 }

@@ -150,7 +150,7 @@ pub(crate) struct Empty {
     _emulator: Option<Dynamo>,
 }
 
-fn sqlite_url(folder: &TempDir) -> String {
+pub(crate) fn sqlite_url(folder: &TempDir) -> String {
     format!("sqlite://{}", folder.path().join("store.db").display())
 }
 

@@ -162,10 +162,14 @@ impl<S: Transactional + Clone> Bench<S> {
         }
     }
 
-    /// Lets time pass until `condition` holds.
+    /// Lets time pass until `condition` holds, and none from then on: a wait may be drawn as short as
+    /// nothing, and is not to be over before anybody looked.
     pub(crate) async fn until(&self, mut condition: impl AsyncFnMut() -> bool) {
-        while !condition().await {
+        loop {
             self.settle().await;
+            if condition().await {
+                return;
+            }
             self.clock.advance(Duration::from_millis(250));
         }
     }

@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use evenkeel::core::{ExpectStream, Transactional};
+use evenkeel::projections::{EventStore, Projection, Projector};
+
+use super::models::{Balances, Deposited};
+use super::stores::Native;
+use super::{Cell, Plan, row};
+use crate::Result;
+use crate::measure::{now, percentile};
+use crate::report::Report;
+use crate::server::{Server, StoreName};
+
+const CASE: &str = "append to projected";
+
+/// How many events a second are appended.
+const EVENTS: u32 = 100;
+
+/// How long after an append has returned its event is in the read model, while the projection runs.
+pub(super) async fn run(
+    store: StoreName,
+    server: &Server,
+    plan: &Plan<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    if !CASE.contains(plan.only) {
+        return Ok(());
+    }
+    let native = Native::open(server).await?;
+    let waits = match &native {
+        Native::Sqlite { store, .. } => waits(store.clone(), plan.duration).await?,
+        Native::Pg(store) => waits(store.clone(), plan.duration).await?,
+        _ => waits(native.any(), plan.duration).await?,
+    };
+    for percent in [50, 99] {
+        let (case, value) = (format!("{CASE}, p{percent}"), percentile(&waits, percent));
+        row(report, Cell { case, store, callers: 1, unit: "us", value, limit: None });
+    }
+    Ok(())
+}
+
+/// Microseconds, sorted.
+async fn waits<S>(store: S, duration: Duration) -> Result<Vec<f64>>
+where
+    Balances: Projector<S::Conn>,
+    S: Transactional + Clone,
+{
+    let events = EventStore::new(store);
+    let projection = Projection::stream(events.clone(), "balances", Balances);
+    let running = tokio::spawn({
+        let projection = projection.clone();
+        async move { projection.run(std::future::pending()).await }
+    });
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / EVENTS);
+    let (began, mut waits) = (now(), Vec::new());
+    // The first ones wait for the node to take its partitions.
+    for n in 0.. {
+        ticks.tick().await;
+        let stream = format!("account-{}", n % 1_000);
+        let appended = events.append(&stream, ExpectStream::Any, &[Deposited { cents: 5 }]).await?;
+        let returned = now();
+        projection.wait_for(&appended).await?;
+        if n >= EVENTS {
+            waits.push(returned.elapsed().as_secs_f64() * 1e6);
+        }
+        if now().duration_since(began) > duration + Duration::from_secs(2) {
+            break;
+        }
+    }
+    running.abort();
+    waits.sort_by(f64::total_cmp);
+    Ok(waits)
+}

@@ -1,0 +1,108 @@
+//! What a careful team would write by hand: events in a table, read 2,000 at a time and added up in one
+//! statement, in a transaction with the position.
+
+use std::collections::HashMap;
+
+use sqlx::{Connection, Executor, PgConnection, Row, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::catch_up::STREAMS;
+use super::models::{Deposited, TABLE, add_on_pg, add_on_sqlite};
+use crate::Result;
+use crate::measure::now;
+use crate::server::{Server, sqlite_url};
+
+const PAGE: i64 = 2_000;
+
+const LOG: &str = "CREATE TABLE IF NOT EXISTS plain_log \
+    (position BIGINT PRIMARY KEY, stream TEXT NOT NULL, payload TEXT NOT NULL)";
+const POSITION: &str = "CREATE TABLE IF NOT EXISTS plain_position (position BIGINT NOT NULL)";
+const READ: &str =
+    "SELECT position, stream, payload FROM plain_log WHERE position > $1 ORDER BY position LIMIT $2";
+
+/// Two databases have two types of everything, and the same statements.
+macro_rules! project {
+    ($conn:expr, $add:expr, $events:expr) => {{
+        let conn = &mut *$conn;
+        for statement in TABLE.into_iter().chain(["DELETE FROM plain_position"]) {
+            conn.execute(statement).await?;
+        }
+        conn.execute("INSERT INTO plain_position VALUES (0)").await?;
+        let (began, mut position) = (now(), 0_i64);
+        loop {
+            let rows = sqlx::query(READ).bind(position).bind(PAGE).fetch_all(&mut *conn).await?;
+            let Some(last) = rows.last() else { break };
+            position = last.get(0);
+            let sums = sums(rows.iter().map(|row| (row.get(1), row.get(2))))?;
+            let mut tx = conn.begin().await?;
+            $add(sums, &mut tx).await?;
+            sqlx::query("UPDATE plain_position SET position = $1").bind(position).execute(&mut *tx).await?;
+            tx.commit().await?;
+        }
+        Ok($events as f64 / began.elapsed().as_secs_f64())
+    }};
+}
+
+/// A database with as many events.
+pub(crate) enum Plain {
+    Pg {
+        conn: Box<Mutex<PgConnection>>,
+        events: usize,
+    },
+    Sqlite {
+        conn: Box<Mutex<SqliteConnection>>,
+        events: usize,
+        /// Goes with it.
+        _folder: TempDir,
+    },
+}
+
+impl Plain {
+    pub(crate) async fn open(server: &Server, events: usize) -> Result<Option<Self>> {
+        Ok(match server {
+            Server::Pg { postgres, .. } => {
+                let mut conn = PgConnection::connect(&postgres.url()).await?;
+                let fill = format!(
+                    "INSERT INTO plain_log SELECT n, 'account-' || n % {STREAMS}, '{{\"cents\":5}}' \
+                     FROM generate_series(1, {events}) n ON CONFLICT DO NOTHING"
+                );
+                for statement in [LOG, POSITION, &fill] {
+                    conn.execute(sqlx::AssertSqlSafe(statement.to_owned())).await?;
+                }
+                Some(Self::Pg { conn: Box::new(Mutex::new(conn)), events })
+            }
+            Server::Sqlite => {
+                let folder = TempDir::new()?;
+                let mut conn =
+                    SqliteConnection::connect(&format!("{}?mode=rwc", sqlite_url(&folder))).await?;
+                let fill = format!(
+                    "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {events}) \
+                     INSERT INTO plain_log SELECT n, 'account-' || n % {STREAMS}, '{{\"cents\":5}}' FROM n"
+                );
+                let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+                for statement in [settings, LOG, POSITION, &fill] {
+                    conn.execute(sqlx::AssertSqlSafe(statement.to_owned())).await?;
+                }
+                Some(Self::Sqlite { conn: Box::new(Mutex::new(conn)), events, _folder: folder })
+            }
+            Server::Memory | Server::Redis { .. } | Server::Dynamo => None,
+        })
+    }
+
+    /// Events a second, from the first to the last.
+    pub(crate) async fn rate(&self) -> Result<f64> {
+        match self {
+            Self::Pg { conn, events } => project!(conn.lock().await, add_on_pg, *events),
+            Self::Sqlite { conn, events, .. } => project!(conn.lock().await, add_on_sqlite, *events),
+        }
+    }
+}
+
+fn sums(events: impl Iterator<Item = (String, String)>) -> Result<HashMap<String, i64>> {
+    let mut sums = HashMap::new();
+    for (stream, payload) in events {
+        *sums.entry(stream).or_default() += serde_json::from_str::<Deposited>(&payload)?.cents;
+    }
+    Ok(sums)
+}
