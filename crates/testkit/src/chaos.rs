@@ -2,7 +2,6 @@ use std::fmt::Debug;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use evenkeel_core::layer::Layer;
@@ -145,23 +144,23 @@ pub struct ChaosStore<S> {
 #[derive(Debug, Default)]
 struct Process {
     calls: AtomicU64,
-    under_way: AtomicU64,
+    under_way: watch::Sender<u64>,
     crashed: watch::Sender<bool>,
 }
 
 /// Counts a call until it is answered or dropped.
-struct UnderWay<'a>(&'a AtomicU64);
+struct UnderWay<'a>(&'a watch::Sender<u64>);
 
 impl<'a> UnderWay<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
+    fn new(count: &'a watch::Sender<u64>) -> Self {
+        count.send_modify(|count| *count += 1);
         Self(count)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -182,7 +181,7 @@ impl<S> ChaosStore<S> {
     /// How many calls are under way at this moment.
     #[must_use]
     pub fn under_way(&self) -> u64 {
-        self.process.under_way.load(Ordering::SeqCst)
+        *self.process.under_way.borrow()
     }
 
     /// Lets everything that can happen at this instant happen: until no call was under way while
@@ -194,8 +193,8 @@ impl<S> ChaosStore<S> {
             calm += 1;
             if self.under_way() > 0 {
                 calm = 0;
-                // For a disk or a server; a sleep of the runtime is never shorter than a millisecond.
-                std::thread::sleep(Duration::from_micros(20));
+                // The sender is this process's, which is there as long as this handle.
+                let _ = self.process.under_way.subscribe().wait_for(|count| *count == 0).await;
             }
         }
     }

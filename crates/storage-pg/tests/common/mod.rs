@@ -96,9 +96,9 @@ pub(crate) async fn head(store: &PgStore) -> u64 {
 }
 
 /// Asks again and again until the answer is yes.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let clock = SystemClock::shared();
-    let deadline = clock.now() + Duration::from_secs(30);
+    let deadline = clock.now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(clock.now() < deadline, "waited for too long until {what}");
         clock.sleep(Duration::from_millis(10)).await;

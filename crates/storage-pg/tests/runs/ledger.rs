@@ -3,6 +3,9 @@ use std::collections::{BTreeMap, HashMap};
 use evenkeel_core::Timestamp;
 use sqlx::{Connection, PgConnection};
 
+/// The lock that is the gate: who made the ledger holds it until the gate is to be open.
+const GATE: i64 = 1;
+
 /// What the steps did, in a table that has nothing to do with evenkeel.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -13,9 +16,9 @@ impl Ledger {
     pub(crate) async fn create(url: &str) -> Self {
         let mut ledger = Self::open(url).await;
         let sql = "CREATE TABLE ledger
-                (run text NOT NULL, step text NOT NULL, worker bigint NOT NULL, at bigint NOT NULL);
-            CREATE TABLE gate (is_open bool NOT NULL)";
-        sqlx::raw_sql(sql).execute(&mut ledger.connection).await.unwrap();
+                (run text NOT NULL, step text NOT NULL, worker bigint NOT NULL, at bigint NOT NULL)";
+        sqlx::query(sql).execute(&mut ledger.connection).await.unwrap();
+        ledger.gate("SELECT pg_advisory_lock($1)").await.unwrap();
         ledger
     }
 
@@ -47,11 +50,16 @@ impl Ledger {
     }
 
     pub(crate) async fn open_gate(&mut self) {
-        sqlx::raw_sql("INSERT INTO gate VALUES (true)").execute(&mut self.connection).await.unwrap();
+        self.gate("SELECT pg_advisory_unlock($1)").await.unwrap();
     }
 
-    pub(crate) async fn gate_is_open(&mut self) -> sqlx::Result<bool> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT FROM gate)").fetch_one(&mut self.connection).await
+    /// Waits until the gate is open.
+    pub(crate) async fn wait_at_gate(&mut self) -> sqlx::Result<()> {
+        self.gate("SELECT pg_advisory_lock_shared($1)").await
+    }
+
+    async fn gate(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::query(sql).bind(GATE).execute(&mut self.connection).await.map(drop)
     }
 
     /// Every transactional step exactly once, every other at least once, and none begun by who was

@@ -1,25 +1,23 @@
 //! Three processes work on the runs of one database, and are killed and paused while they do.
 
+#[path = "../common/mod.rs"]
+mod common; // what all tests share
 mod ledger; // what the steps did
 mod worker; // the processes
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use evenkeel_choreograph::{Choreographer, RunFilter, RunState};
-use evenkeel_core::SystemClock;
 use evenkeel_storage_pg::PgStore;
 use evenkeel_testkit::Suite;
 use evenkeel_testkit::services::Postgres;
 
+use crate::common::until;
 use crate::ledger::Ledger;
 use crate::worker::{LEASE, Worker};
 
 const RUNS: usize = 1000;
 const KILLS: usize = 12;
-
-/// How long anything may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     // A worker is this program, told so by its environment.
@@ -53,7 +51,7 @@ async fn every_step_happens_whoever_is_killed() {
     for kill in 1..=KILLS {
         // Spread over the first three quarters of the work.
         let executions = RUNS * 5 * 3 / 4 * kill / KILLS;
-        eventually(async || ledger.executions().await >= executions).await;
+        until("so much is done", async || ledger.executions().await >= executions).await;
         let killed = fastrand::usize(..workers.len());
         workers[killed].kill();
         workers[killed] = Worker::spawn(&url, 2 + kill);
@@ -62,7 +60,8 @@ async fn every_step_happens_whoever_is_killed() {
         start.await.unwrap();
     }
     let running = RunFilter::new(RunState::Running).limit(1);
-    eventually(async || choreographer.list(running.clone()).await.unwrap().runs.is_empty()).await;
+    until("all runs are over", async || choreographer.list(running.clone()).await.unwrap().runs.is_empty())
+        .await;
     let mut completed = 0;
     let mut filter = RunFilter::new(RunState::Completed).limit(500);
     loop {
@@ -84,7 +83,7 @@ async fn a_paused_process_records_nothing() {
         choreographer.start(definition, definition, &()).await.unwrap();
     }
     for definition in gated {
-        eventually(async || !ledger.workers(definition, "began").await.is_empty()).await;
+        until("the step has begun", async || !ledger.workers(definition, "began").await.is_empty()).await;
     }
     paused.pause();
     ledger.open_gate().await;
@@ -99,10 +98,13 @@ async fn a_paused_process_records_nothing() {
     for definition in gated {
         let began = ledger.workers(definition, "began").await;
         assert_eq!([began[0], began[began.len() - 1]], [1, 2]);
-        eventually(async || ledger.workers(definition, "passed the gate").await == began).await;
+        until("all have passed the gate", async || {
+            ledger.workers(definition, "passed the gate").await == began
+        })
+        .await;
     }
     // What it does after that, it does after it tried to record what it had done.
-    eventually(async || {
+    until("it has worked on another run", async || {
         choreographer.start(worker::FIVE, "another", &()).await.unwrap();
         choreographer.inspect("another").await.unwrap().is_some_and(|run| run.state == RunState::Completed)
     })
@@ -122,15 +124,4 @@ async fn start() -> (Postgres, String, Choreographer<PgStore>, Ledger) {
     let ledger = Ledger::create(&url).await;
     let choreographer = worker::choreographer(&url, 0).await;
     (postgres, url, choreographer.lease(LEASE), ledger)
-}
-
-/// Waits until `condition` holds.
-async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
-    let clock = SystemClock::shared();
-    let holds = async {
-        while !condition().await {
-            clock.sleep(Duration::from_millis(20)).await;
-        }
-    };
-    clock.timeout_at(clock.now() + PATIENCE, holds).await.expect("it comes about");
 }
