@@ -16,14 +16,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::limit::plain_webhooks::{self, Rows};
 use crate::measure::{now, percentile, resident_mib};
 use crate::report::{Report, Row};
 use crate::server::StoreName;
 use crate::wire::Wire;
 use crate::{Result, calls};
 
+const SUITE: &str = "flare";
+
 /// How many publish at once.
 const PUBLISHERS: usize = 64;
+
+/// How many documents a second are a light load.
+const LIGHT: u32 = 50;
 
 /// What is measured, besides how long.
 pub(crate) struct Plan<'a> {
@@ -47,18 +53,35 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
         }
     }
     if "light load".contains(plan.only) {
-        let world = World::new(&disk).await?;
-        world.subscribe(1).await?;
-        let (publish, deliver) = world.at_rate(50, plan.duration.max(Duration::from_secs(5))).await?;
-        for (what, latencies) in [("publish", publish), ("delivery after it", deliver)] {
-            for percent in [50, 99] {
-                let case = format!("light load, {what} p{percent}");
-                row(report, store, case, 1, "us", percentile(&latencies, percent));
-            }
-        }
+        light_load(&disk, store, plan, report).await?;
     }
     if "backlog".contains(plan.only) {
         backlog(&World::new(&disk).await?, store, plan, report).await?;
+    }
+    Ok(())
+}
+
+/// How long a publication takes, and its delivery after that, where the machine has next to nothing to do;
+/// beside the same by hand.
+async fn light_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
+    let duration = plan.duration.max(Duration::from_secs(5));
+    let plain = match disk.rows().await? {
+        Some(rows) => Some(Plain::new(rows).await?.at_light_load(duration).await?),
+        None => None,
+    };
+    let world = World::new(disk).await?;
+    world.subscribe(1).await?;
+    let own = at_light_load(&world.api, &world.sink, duration).await?;
+    for percent in [50, 99] {
+        let of = |latencies: &[f64]| percentile(latencies, percent);
+        let limit = plain.as_ref();
+        let publish = (of(&own.publish), limit.map(|limit| of(&limit.publish)));
+        let deliver = (of(&own.deliver), limit.map(|limit| of(&limit.deliver)));
+        for (what, (value, limit)) in [("publish", publish), ("delivery after it", deliver)] {
+            let case = format!("light load, {what} p{percent}");
+            let ratio = limit.map(|limit| value / limit);
+            report.add(Row { suite: SUITE, case, store, callers: 1, unit: "us", value, limit, ratio });
+        }
     }
     Ok(())
 }
@@ -86,7 +109,7 @@ async fn backlog(world: &World, store: StoreName, plan: &Plan<'_>, report: &mut 
 }
 
 fn row(report: &mut Report, store: StoreName, case: String, callers: usize, unit: &'static str, value: f64) {
-    report.add(Row { suite: "flare", case, store, callers, unit, value, limit: None, ratio: None });
+    report.add(Row { suite: SUITE, case, store, callers, unit, value, limit: None, ratio: None });
 }
 
 /// Where a store keeps its data.
@@ -107,6 +130,17 @@ impl Disk {
                 Self::Redis(Redis::start(&["--appendonly", "yes", "--appendfsync", "always"])?)
             }
             StoreName::Dynamo => return Err("an emulator says nothing about deliveries on DynamoDB".into()),
+        })
+    }
+
+    /// Plain tables on it, where it has such.
+    async fn rows(&self) -> Result<Option<Rows>> {
+        Ok(match self {
+            Self::Sqlite(folder) => {
+                Some(Rows::sqlite(&format!("sqlite://{}", folder.path().join("plain.db").display())).await?)
+            }
+            Self::Pg(postgres) => Some(Rows::pg(&postgres.url()).await?),
+            Self::Memory | Self::Redis(_) => None,
         })
     }
 
@@ -148,7 +182,8 @@ impl World {
         let resource =
             flare.create_resource(NewResource { endpoint, change: Change::new("v", "")? }).await?.id;
         let sink = Arc::new(Sink::default());
-        let (sink_url, sink_task) = Arc::clone(&sink).serve().await?;
+        let (sink_address, sink_task) = Arc::clone(&sink).serve().await?;
+        let sink_url = format!("http://{sink_address}");
         let (api, api_task) = serve(evenkeel::axum::flare::router(flare.clone())).await?;
         let worker = flare.worker(loopback()?);
         let worker = tokio::spawn(worker.run(std::future::pending()));
@@ -208,32 +243,63 @@ impl World {
         let count = self.published.load(Ordering::Relaxed) - before;
         Ok(count as f64 / began.elapsed().as_secs_f64())
     }
+}
 
-    /// The latencies of publishing so many documents a second, and of their deliveries after they
-    /// were accepted, in microseconds, sorted.
-    async fn at_rate(&self, per_second: u32, duration: Duration) -> Result<(Vec<f64>, Vec<f64>)> {
-        self.sink.arrived.lock().expect(CALM).get_or_insert_default();
-        let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
-        let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
-        let mut api = self.connect().await?;
-        for _ in 0..duration.as_secs() * u64::from(per_second) {
-            ticks.tick().await;
-            let order = self.published.fetch_add(1, Ordering::Relaxed);
-            let began = now();
-            publish(&mut api, order).await?;
-            publish_us.push(began.elapsed().as_secs_f64() * 1e6);
-            accepted.push((order, now()));
-        }
-        self.sink.until(accepted.len() as u64).await;
-        let arrived = self.sink.arrived.lock().expect(CALM).take().unwrap_or_default();
-        let delivery = |(order, accepted): (u64, Instant)| {
-            arrived[&order.to_string()].saturating_duration_since(accepted).as_secs_f64() * 1e6
-        };
-        let mut deliver_us: Vec<f64> = accepted.into_iter().map(delivery).collect();
-        publish_us.sort_by(f64::total_cmp);
-        deliver_us.sort_by(f64::total_cmp);
-        Ok((publish_us, deliver_us))
+/// A server written by hand, with its subscriber.
+struct Plain {
+    sink: Arc<Sink>,
+    api: String,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+impl Plain {
+    async fn new(rows: Rows) -> Result<Self> {
+        let sink = Arc::new(Sink::default());
+        let (sink_address, sink_task) = Arc::clone(&sink).serve().await?;
+        let (api, api_task) = serve(plain_webhooks::router(rows, &sink_address).await?).await?;
+        Ok(Self { sink, api, tasks: [sink_task, api_task] })
+    }
+
+    async fn at_light_load(&self, duration: Duration) -> Result<Latencies> {
+        at_light_load(&self.api, &self.sink, duration).await
+    }
+}
+
+/// In microseconds, sorted.
+struct Latencies {
+    publish: Vec<f64>,
+    /// Of the deliveries, after what they tell of was accepted.
+    deliver: Vec<f64>,
+}
+
+/// Publishes a few documents a second to `api`.
+async fn at_light_load(api: &str, sink: &Sink, duration: Duration) -> Result<Latencies> {
+    sink.arrived.lock().expect(CALM).get_or_insert_default();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIGHT);
+    let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
+    let mut api = Wire::new(TcpStream::connect(api).await?)?;
+    for order in 0..duration.as_secs() * u64::from(LIGHT) {
+        ticks.tick().await;
+        let began = now();
+        publish(&mut api, order).await?;
+        publish_us.push(began.elapsed().as_secs_f64() * 1e6);
+        accepted.push((order, now()));
+    }
+    sink.until(accepted.len() as u64).await;
+    let arrived = sink.arrived.lock().expect(CALM).take().unwrap_or_default();
+    let delivery = |(order, accepted): (u64, Instant)| {
+        arrived[&order.to_string()].saturating_duration_since(accepted).as_secs_f64() * 1e6
+    };
+    let mut deliver_us: Vec<f64> = accepted.into_iter().map(delivery).collect();
+    publish_us.sort_by(f64::total_cmp);
+    deliver_us.sort_by(f64::total_cmp);
+    Ok(Latencies { publish: publish_us, deliver: deliver_us })
 }
 
 async fn publish(api: &mut Wire, order: u64) -> Result<()> {
@@ -281,10 +347,10 @@ const CALM: &str = "who holds the lock does not panic";
 const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 impl Sink {
-    /// Takes whatever is sent to it; its URL.
+    /// Takes whatever is sent to it; its address.
     async fn serve(self: Arc<Self>) -> Result<(String, JoinHandle<()>)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let address = listener.local_addr()?.to_string();
         let task = tokio::spawn(async move {
             let mut peers = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -299,7 +365,7 @@ impl Sink {
                 });
             }
         });
-        Ok((url, task))
+        Ok((address, task))
     }
 
     fn receive(&self, line: &str) {

@@ -9,31 +9,28 @@ CREATE FUNCTION evenkeel.lease_v1(
     of_part text, of_queue text, most bigint, at_time bigint, hold_until bigint,
     OUT id text, OUT due bigint, OUT payload bytea, OUT attempt integer, OUT token uuid, OUT next_due bigint
 ) RETURNS SETOF record LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    taken text[] := '{}';
-    job_id text;
+    taken text[];
+    places tid[];
 BEGIN
-    FOR job_id IN
-        SELECT j.id FROM evenkeel.job j
+    SELECT coalesce(array_agg(j.id), '{}'), coalesce(array_agg(j.place), '{}') INTO taken, places FROM (
+        SELECT j.id, j.ctid AS place FROM evenkeel.job j
         WHERE j.part = of_part AND j.queue = of_queue AND j.ready_at <= at_time
         ORDER BY j.ready_at, j.id LIMIT most FOR UPDATE SKIP LOCKED
-    LOOP
-        -- What was pushed during a lease that ran out takes effect now.
-        UPDATE evenkeel.job j SET
-            due = CASE WHEN j.pending_sooner IS NULL THEN j.due ELSE least(j.due, j.pending_sooner) END,
-            payload = CASE WHEN j.pending_sooner IS NULL THEN j.payload ELSE j.pending_payload END,
-            attempt = least(j.attempt, 2147483646) + 1,
-            token = gen_random_uuid(),
-            leased_until = hold_until,
-            pending_due = NULL, pending_payload = NULL, pending_sooner = NULL
-        WHERE j.part = of_part AND j.queue = of_queue AND j.id = job_id
-        RETURNING j.id, j.due, j.payload, j.attempt, j.token INTO id, due, payload, attempt, token;
-        taken := taken || job_id;
-        RETURN NEXT;
-    END LOOP;
-    id := NULL; due := NULL; payload := NULL; attempt := NULL; token := NULL;
+    ) j;
+    -- What was pushed during a lease that ran out takes effect now.
+    RETURN QUERY UPDATE evenkeel.job j SET
+        due = CASE WHEN j.pending_sooner IS NULL THEN j.due ELSE least(j.due, j.pending_sooner) END,
+        payload = CASE WHEN j.pending_sooner IS NULL THEN j.payload ELSE j.pending_payload END,
+        attempt = least(j.attempt, 2147483646) + 1,
+        token = gen_random_uuid(),
+        leased_until = hold_until,
+        pending_due = NULL, pending_payload = NULL, pending_sooner = NULL
+    FROM unnest(places) AS o (place) WHERE j.ctid = o.place
+    RETURNING j.id, j.due, j.payload, j.attempt, j.token, NULL::bigint;
     next_due := (
         SELECT j.ready_at FROM evenkeel.job j
         WHERE j.part = of_part AND j.queue = of_queue AND j.id <> ALL (taken)

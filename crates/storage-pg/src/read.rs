@@ -30,14 +30,8 @@ pub(crate) async fn get(
     let spaces: Vec<&str> = keys.iter().map(|key| &*key.space).collect();
     let groups: Vec<&str> = keys.iter().map(|key| key.group.as_str()).collect();
     let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
-    // `LIMIT` keeps the planner at one look into the index for each key.
     let statement = database
-        .statement(
-            "SELECT k.nth, r.value, r.version, r.expires_at \
-             FROM unnest($2, $3, $4) WITH ORDINALITY AS k (space, grp, id, nth) \
-             CROSS JOIN LATERAL (SELECT value, version, expires_at FROM evenkeel.record \
-             WHERE part = $1 AND space = k.space AND grp = k.grp AND id = k.id LIMIT 1) r",
-        )
+        .statement("SELECT * FROM evenkeel.get_v1($1, $2, $3, $4)")
         .bind(at.to_string())
         .bind(&spaces[..])
         .bind(&groups[..])

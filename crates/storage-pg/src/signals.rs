@@ -1,7 +1,8 @@
 //! Hints from one process to the others, by LISTEN and NOTIFY.
 //!
 //! A NOTIFY makes its transaction take a lock that all notifying transactions of the server share,
-//! until it is committed. So hints are not part of a commit: they follow it, many in one statement.
+//! until it is committed. So hints are not part of a commit: they follow it, many in one statement, and
+//! keep no commit waiting for a disk that writes them: a hint is no use after a crash.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,7 +155,9 @@ impl Outbox {
         let channel = self.channel();
         let statement = || {
             self.database
-                .statement("SELECT pg_notify($1, hint) FROM unnest($2) AS hint")
+                .statement(
+                    "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, hint) FROM unnest($2) AS hint",
+                )
                 .bind(channel.as_str())
                 .bind(hints)
         };

@@ -127,6 +127,7 @@ async fn what_a_call_looks_at_does_not_grow_with_what_is_stored() {
             .append_any(format!("s {n}"), [NewEvent::new("Happened", "{}", now())])
             .push("queue", format!("{n}"), now(), "", Merge::Keep);
         store.commit(batch).await.unwrap();
+        assert!(store.get(&at, now(), &[key(&format!("{n}"))]).await.unwrap()[0].is_some());
     }
     let want = Lease { queue: "queue".into(), max: 20, hold_for: Duration::from_secs(60), now: now() };
     for job in store.lease(&at, want).await.unwrap().jobs {
