@@ -1,10 +1,11 @@
 //! Door 2 as seen from outside: transactions, drafts, and the erased store.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use evenkeel_core::layer::{Around, Call};
 use evenkeel_core::{
     AnyStore, Batch, Draft, Error, ErrorKind, Expect, Found, Key, MemoryStore, Op, Result, Session, Store,
     StoreExt, Timestamp, Transactional, Tx, finish_draft,
@@ -77,82 +78,21 @@ async fn a_draft_reads_a_key_once() {
     assert_eq!(draft.get(&key("there")).await.unwrap().unwrap(), "before", "reads repeat");
 }
 
-/// Hands on what is committed without doing it.
-#[derive(Clone, Debug)]
-struct Spy {
-    store: MemoryStore,
-    seen: Arc<std::sync::Mutex<Vec<Batch>>>,
-}
+/// Remembers what is committed.
+#[derive(Clone, Debug, Default)]
+struct Spy(Arc<Mutex<Vec<Batch>>>);
 
-#[async_trait]
-impl Store for Spy {
-    fn info(&self) -> &evenkeel_core::StoreInfo {
-        self.store.info()
-    }
-
-    fn namespace(&self, namespace: evenkeel_core::Namespace) -> Self {
-        Self { store: self.store.namespace(namespace), seen: Arc::clone(&self.seen) }
-    }
-
-    async fn get(
-        &self,
-        at: &evenkeel_core::Partition,
-        now: Timestamp,
-        keys: &[Key],
-    ) -> Result<Vec<Option<evenkeel_core::Record>>> {
-        self.store.get(at, now, keys).await
-    }
-
-    async fn scan(
-        &self,
-        at: &evenkeel_core::Partition,
-        scan: evenkeel_core::Scan,
-    ) -> Result<evenkeel_core::RecordPage> {
-        self.store.scan(at, scan).await
-    }
-
-    async fn read(
-        &self,
-        at: &evenkeel_core::Partition,
-        read: evenkeel_core::Read,
-    ) -> Result<evenkeel_core::Slice> {
-        self.store.read(at, read).await
-    }
-
-    async fn jobs(
-        &self,
-        at: &evenkeel_core::Partition,
-        want: evenkeel_core::Jobs,
-    ) -> Result<evenkeel_core::JobPage> {
-        self.store.jobs(at, want).await
-    }
-
-    async fn lease(
-        &self,
-        at: &evenkeel_core::Partition,
-        want: evenkeel_core::Lease,
-    ) -> Result<evenkeel_core::Leased> {
-        self.store.lease(at, want).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<evenkeel_core::Committed> {
-        self.seen.lock().unwrap().push(batch.clone());
-        self.store.commit(batch).await
-    }
-
-    async fn sweep(&self, at: &evenkeel_core::Partition, now: Timestamp, limit: usize) -> Result<usize> {
-        self.store.sweep(at, now, limit).await
-    }
-
-    fn signals(&self) -> evenkeel_core::Signals {
-        self.store.signals()
+impl Around for Spy {
+    async fn call<T: Send>(&self, call: Call<'_>, made: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.0.lock().unwrap().extend(call.batch.cloned());
+        made.await
     }
 }
 
 #[tokio::test]
 async fn a_draft_names_each_key_once() {
-    let spy = Spy { store: MemoryStore::new(), seen: Arc::default() };
-    let store = spy.clone().any();
+    let spy = Spy::default();
+    let store = MemoryStore::new().layer(spy.clone()).any();
     let mut tx = store.begin(store.partition_of("home"), NOW).await.unwrap();
     let draft = tx.conn().await.unwrap();
     for id in ["read", "written"] {
@@ -173,7 +113,7 @@ async fn a_draft_names_each_key_once() {
         expect,
         expires_at: Some(NOW + Duration::from_secs(1)),
     };
-    let ops = spy.seen.lock().unwrap()[0].ops().to_vec();
+    let ops = spy.0.lock().unwrap()[0].ops().to_vec();
     assert_eq!(
         ops,
         [
@@ -223,7 +163,7 @@ async fn a_borrower_may_lend_on() {
 /// A session that counts its connects, and says when it is dropped.
 struct Counting {
     connects: Arc<AtomicUsize>,
-    hold_for: Arc<std::sync::Mutex<Vec<Duration>>>,
+    hold_for: Arc<Mutex<Vec<Duration>>>,
     conn: (),
 }
 
@@ -236,7 +176,7 @@ impl Session<()> for Counting {
     }
 }
 
-fn counting() -> (Tx<()>, Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<Duration>>>) {
+fn counting() -> (Tx<()>, Arc<AtomicUsize>, Arc<Mutex<Vec<Duration>>>) {
     let (connects, hold_for) = (Arc::<AtomicUsize>::default(), Arc::default());
     let batch = Batch::new(MemoryStore::new().partition_of("home"), NOW);
     let session = Counting { connects: Arc::clone(&connects), hold_for: Arc::clone(&hold_for), conn: () };

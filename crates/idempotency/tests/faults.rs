@@ -4,11 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use evenkeel_core::layer::{Around, AroundStore, Call, Method};
 use evenkeel_core::{
-    AnyStore, Batch, Committed, Draft, Error, ErrorKind as Kind, JobPage, Jobs, Key, Lease, Leased,
-    ManualClock, MemoryStore, Namespace, NewEvent, Partition, Read, Record, RecordPage, Result, RetryHint,
-    Scan, Signals, Slice, Store, StoreExt, StoreInfo, Timestamp, Transactional, Tx,
+    Error, ErrorKind as Kind, ManualClock, MemoryStore, NewEvent, Read, Result, RetryHint, Store, StoreExt,
 };
 use evenkeel_idempotency::{
     Claim, Content, Ending, ErrorKind, Guard, Idempotency, Operation, RunError, Scope, Status, Tracked,
@@ -17,19 +15,19 @@ use tokio::sync::Notify;
 
 #[tokio::test]
 async fn a_claim_and_a_replay_cost_one_call_each() {
-    let (store, process, _) = world();
+    let (script, process, _) = world();
     let guard = won(process.claim(operation()).await);
-    assert_eq!(store.calls(), ["commit"]);
+    assert_eq!(script.commits(), [Method::Commit]);
     guard.finish("a").await.unwrap();
-    assert_eq!(store.calls(), ["commit", "commit"]);
+    assert_eq!(script.commits(), [Method::Commit, Method::Commit]);
     assert_eq!(replayed(process.claim(operation()).await), "a");
-    assert_eq!(store.calls(), ["commit", "commit", "commit"]);
+    assert_eq!(script.commits(), [Method::Commit, Method::Commit, Method::Commit]);
 }
 
 #[tokio::test]
 async fn a_claim_whose_acknowledgement_was_lost_is_owned() {
-    let (store, process, _) = world();
-    store.script([Fault::LoseAnswer]);
+    let (script, process, _) = world();
+    script.next([Fault::LoseAnswer]);
     let guard = won(process.claim(operation()).await);
     assert_eq!(guard.attempt(), 1);
     guard.finish("a").await.unwrap();
@@ -38,30 +36,30 @@ async fn a_claim_whose_acknowledgement_was_lost_is_owned() {
 
 #[tokio::test]
 async fn a_store_that_is_down_is_reported_at_once_with_its_hint() {
-    let (store, process, _) = world();
-    store.script([Fault::Unavailable]);
+    let (script, process, _) = world();
+    script.next([Fault::Unavailable]);
     let error = process.claim(operation()).await.unwrap_err();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Store(Kind::Unavailable), RetryHint::Now));
-    assert_eq!(store.calls(), ["commit"]);
+    assert_eq!(script.commits(), [Method::Commit]);
     assert_eq!(tracked(&process).await, None);
 }
 
 #[tokio::test]
 async fn a_claim_that_stays_unknown_is_an_error_of_that_kind() {
-    let (store, process, clock) = world();
-    store.script(std::iter::repeat_n(Fault::LoseRequest, 6));
+    let (script, process, clock) = world();
+    script.next(std::iter::repeat_n(Fault::LoseRequest, 6));
     let claim = tokio::spawn(async move { process.claim(operation()).await.map(drop) });
     let error = pump(&clock, claim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Store(Kind::OutcomeUnknown));
-    assert_eq!(store.calls().len(), 6);
+    assert_eq!(script.commits().len(), 6);
 }
 
 #[tokio::test]
 async fn a_finish_is_repeated_until_it_is_applied() {
     for fault in [Fault::LoseAnswer, Fault::LoseRequest, Fault::Unavailable] {
-        let (store, process, _) = world();
+        let (script, process, _) = world();
         let guard = won(process.claim(operation()).await);
-        store.script([fault]);
+        script.next([fault]);
         guard.finish("a").await.unwrap();
         assert_eq!(replayed(process.claim(operation()).await), "a");
     }
@@ -70,10 +68,10 @@ async fn a_finish_is_repeated_until_it_is_applied() {
 #[tokio::test]
 async fn a_renewal_whose_acknowledgement_was_lost_does_not_fence_its_owner_off() {
     for fault in [Fault::LoseAnswer, Fault::LoseRequest, Fault::Unavailable] {
-        let (store, process, clock) = world();
+        let (script, process, clock) = world();
         let guard = won(process.claim(operation()).await);
         let until = tracked(&process).await.unwrap().lease_until;
-        store.script([fault]);
+        script.next([fault]);
         clock.wait_for_sleepers(1).await;
         clock.advance(Duration::from_secs(10));
         while tracked(&process).await.unwrap().lease_until == until {
@@ -86,12 +84,12 @@ async fn a_renewal_whose_acknowledgement_was_lost_does_not_fence_its_owner_off()
 
 #[tokio::test]
 async fn a_renewal_that_stays_unknown_is_settled_by_the_finish() {
-    let (store, process, clock) = world();
+    let (script, process, clock) = world();
     let guard = won(process.claim(operation()).await);
-    store.script(std::iter::repeat_n(Fault::LoseAnswer, 6));
+    script.next(std::iter::repeat_n(Fault::LoseAnswer, 6));
     clock.wait_for_sleepers(1).await;
     clock.advance(Duration::from_secs(10));
-    while store.calls().len() < 7 {
+    while script.commits().len() < 7 {
         clock.advance(Duration::from_millis(10));
         tokio::task::yield_now().await;
     }
@@ -101,18 +99,18 @@ async fn a_renewal_that_stays_unknown_is_settled_by_the_finish() {
 
 #[tokio::test]
 async fn a_renewal_in_flight_is_waited_for_by_the_finish() {
-    let (store, process, clock) = world();
+    let (script, process, clock) = world();
     let guard = won(process.claim(operation()).await);
     let release = Arc::new(Notify::new());
-    store.script([Fault::Hold(Arc::clone(&release))]);
+    script.next([Fault::Hold(Arc::clone(&release))]);
     clock.wait_for_sleepers(1).await;
     clock.advance(Duration::from_secs(10));
-    while store.calls().len() < 2 {
+    while script.commits().len() < 2 {
         tokio::task::yield_now().await;
     }
     let finish = tokio::spawn(guard.finish("a"));
     tokio::task::yield_now().await;
-    assert_eq!(store.calls().len(), 2, "the finish waits");
+    assert_eq!(script.commits().len(), 2, "the finish waits");
     release.notify_one();
     finish.await.unwrap().unwrap();
     assert_eq!(replayed(process.claim(operation()).await), "a");
@@ -120,37 +118,37 @@ async fn a_renewal_in_flight_is_waited_for_by_the_finish() {
 
 #[tokio::test]
 async fn a_transaction_whose_acknowledgement_was_lost_is_a_success() {
-    let (store, process, _) = world();
-    store.script([Fault::None, Fault::LoseAnswer]);
+    let (script, process, _) = world();
+    script.next([Fault::None, Fault::LoseAnswer]);
     let outcome = charge(&process).await.unwrap();
     assert_eq!(outcome, 7);
-    assert_eq!(effects(&store).await, 1);
+    assert_eq!(effects(&process).await, 1);
     assert_eq!(tracked(&process).await.unwrap().status, Status::Finished);
 }
 
 #[tokio::test]
 async fn a_transaction_that_was_lost_is_known_to_be_taken_back() {
     for (fault, kind) in [(Fault::LoseRequest, Kind::Unavailable), (Fault::Unavailable, Kind::Unavailable)] {
-        let (store, process, _) = world();
-        store.script([Fault::None, fault]);
+        let (script, process, _) = world();
+        script.next([Fault::None, fault]);
         let error = charge(&process).await.unwrap_err();
         assert!(
             matches!(&error, RunError::Idempotency(error) if error.kind() == ErrorKind::Store(kind)),
             "{error}"
         );
-        assert_eq!(effects(&store).await, 0);
+        assert_eq!(effects(&process).await, 0);
         let tracked = tracked(&process).await.unwrap();
         assert_eq!((tracked.status, tracked.ending), (Status::Failed, Some(Ending::Reported)));
         charge(&process).await.unwrap();
-        assert_eq!(effects(&store).await, 1);
+        assert_eq!(effects(&process).await, 1);
     }
 }
 
 #[tokio::test]
 async fn a_claim_dropped_while_it_is_written_is_recorded_as_failed() {
-    let (store, process, _) = world();
+    let (script, process, _) = world();
     let release = Arc::new(Notify::new());
-    store.script([Fault::Hold(Arc::clone(&release))]);
+    script.next([Fault::Hold(Arc::clone(&release))]);
     let claim = process.claim(operation());
     assert!(futures_util::FutureExt::now_or_never(claim).is_none());
     release.notify_one();
@@ -179,9 +177,9 @@ async fn an_idle_process_has_no_timer() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_offloaded_is_left_out_of_what_is_done() {
     let (_, process, clock) = world();
-    let second = Scripted::default();
-    let process = process.offload(AnyStore::new(second.clone()), 10);
-    second.script(std::iter::repeat_n(Fault::Unavailable, 6));
+    let second = Script::default();
+    let process = process.offload(MemoryStore::new().layer(second.clone()), 10);
+    second.next(std::iter::repeat_n(Fault::Unavailable, 6));
     let guard = won(process.claim(operation()).await);
     let finish = tokio::spawn(guard.finish(vec![b'a'; 11]));
     let answer = pump(&clock, finish).await.unwrap();
@@ -191,16 +189,16 @@ async fn an_answer_that_cannot_be_offloaded_is_left_out_of_what_is_done() {
 
 #[tokio::test]
 async fn a_transaction_whose_answer_cannot_be_offloaded_is_taken_back() {
-    let (store, process, clock) = world();
-    let second = Scripted::default();
-    let process = process.offload(AnyStore::new(second.clone()), 0);
-    second.script(std::iter::repeat_n(Fault::Unavailable, 6));
+    let (_, process, clock) = world();
+    let second = Script::default();
+    let process = process.offload(MemoryStore::new().layer(second.clone()), 0);
+    second.next(std::iter::repeat_n(Fault::Unavailable, 6));
     let run = tokio::spawn({
         let process = process.clone();
         async move { charge(&process).await }
     });
     assert!(pump(&clock, run).await.is_err());
-    assert_eq!(effects(&store).await, 0);
+    assert_eq!(effects(&process).await, 0);
     assert_eq!(tracked(&process).await.unwrap().status, Status::Failed);
     assert_eq!(charge(&process).await.unwrap(), 7);
 }
@@ -219,111 +217,54 @@ enum Fault {
     Hold(Arc<Notify>),
 }
 
-/// A memory store whose next commits have the faults that are scripted.
+/// The next commits have the faults that are scripted.
 #[derive(Clone, Debug, Default)]
-struct Scripted {
-    store: MemoryStore,
+struct Script {
     faults: Arc<Mutex<VecDeque<Fault>>>,
-    calls: Arc<Mutex<Vec<&'static str>>>,
+    commits: Arc<Mutex<Vec<Method>>>,
 }
 
-impl Scripted {
-    fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+impl Script {
+    fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
 
-    fn calls(&self) -> Vec<&'static str> {
-        self.calls.lock().unwrap().clone()
+    fn commits(&self) -> Vec<Method> {
+        self.commits.lock().unwrap().clone()
     }
+}
 
-    fn called(&self, call: &'static str) {
-        self.calls.lock().unwrap().push(call);
-    }
-
-    async fn faulty(&self, commit: impl Future<Output = Result<Committed>> + Send) -> Result<Committed> {
+impl Around for Script {
+    async fn call<T: Send>(&self, call: Call<'_>, made: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        // Tests look, too: only what changes something counts.
+        if !matches!(call.method, Method::Commit | Method::Finish) {
+            return made.await;
+        }
+        self.commits.lock().unwrap().push(call.method);
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
-            None | Some(Fault::None) => commit.await,
+            None | Some(Fault::None) => made.await,
             Some(Fault::Unavailable) => Err(Error::new(Kind::Unavailable, "down")),
             Some(Fault::LoseAnswer) => {
-                commit.await?;
+                made.await?;
                 Err(Error::new(Kind::OutcomeUnknown, "lost"))
             }
             Some(Fault::LoseRequest) => Err(Error::new(Kind::OutcomeUnknown, "lost")),
             Some(Fault::Hold(release)) => {
                 release.notified().await;
-                commit.await
+                made.await
             }
         }
     }
 }
 
-#[async_trait]
-impl Store for Scripted {
-    fn info(&self) -> &StoreInfo {
-        self.store.info()
-    }
+/// A memory store behind a script.
+type Scripted = AroundStore<MemoryStore, Script>;
 
-    fn namespace(&self, namespace: Namespace) -> Self {
-        Self { store: self.store.namespace(namespace), ..self.clone() }
-    }
-
-    async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        // Tests look, too: only what changes something is counted.
-        self.store.get(at, now, keys).await
-    }
-
-    async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
-        self.store.scan(at, scan).await
-    }
-
-    async fn read(&self, at: &Partition, read: Read) -> Result<Slice> {
-        self.store.read(at, read).await
-    }
-
-    async fn jobs(&self, at: &Partition, want: Jobs) -> Result<JobPage> {
-        self.store.jobs(at, want).await
-    }
-
-    async fn lease(&self, at: &Partition, want: Lease) -> Result<Leased> {
-        self.store.lease(at, want).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
-        self.called("commit");
-        self.faulty(self.store.commit(batch)).await
-    }
-
-    async fn sweep(&self, at: &Partition, now: Timestamp, limit: usize) -> Result<usize> {
-        self.store.sweep(at, now, limit).await
-    }
-
-    fn signals(&self) -> Signals {
-        self.store.signals()
-    }
-}
-
-impl Transactional for Scripted {
-    type Conn = Draft;
-
-    async fn begin(&self, at: Partition, now: Timestamp) -> Result<Tx<Draft>> {
-        self.store.begin(at, now).await
-    }
-
-    async fn finish(&self, tx: Tx<Draft>) -> Result<Committed> {
-        self.called("finish");
-        self.faulty(self.store.finish(tx)).await
-    }
-
-    async fn rollback(&self, tx: Tx<Draft>) {
-        self.store.rollback(tx).await;
-    }
-}
-
-fn world() -> (Scripted, Idempotency<Scripted>, ManualClock) {
-    let (store, clock) = (Scripted::default(), ManualClock::default());
-    let process = Idempotency::new(store.clone()).clock(clock.shared());
-    (store, process, clock)
+fn world() -> (Script, Idempotency<Scripted>, ManualClock) {
+    let (script, clock) = (Script::default(), ManualClock::default());
+    let process = Idempotency::new(MemoryStore::new().layer(script.clone())).clock(clock.shared());
+    (script, process, clock)
 }
 
 fn operation() -> Operation {
@@ -339,7 +280,8 @@ async fn charge(process: &Idempotency<Scripted>) -> Result<u8, RunError<String>>
     Ok(run.await?.value)
 }
 
-async fn effects(store: &Scripted) -> u64 {
+async fn effects(process: &Idempotency<Scripted>) -> u64 {
+    let store = process.store();
     let at = store.partition_of("");
     store.read(&at, Read::stream("charges", 0, 1)).await.unwrap().head
 }

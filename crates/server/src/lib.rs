@@ -1,5 +1,5 @@
 //! The evenkeel server: documents are published over HTTP, and subscribers told when theirs
-//! changed, on any store.
+//! changed, on any store. Runs, events and projections are served beside them.
 //!
 //! # Guarantees
 //! - Without a token it listens on loopback only, where it answers to loopback names only.

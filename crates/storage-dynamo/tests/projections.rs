@@ -1,9 +1,9 @@
-//! Projections keep their promises on this store. The second emulator, which is to keep the first honest,
-//! has nothing to say beyond what the conformance suite asks it, and takes its time.
+//! Projections keep their promises on this store. The second emulator, which is to keep the first
+//! honest, is asked for resource versions only: of the others it has nothing to say beyond what the
+//! conformance suite asks it, and they take their time.
 
-#[allow(dead_code, reason = "the second emulator is not used here")]
 mod fixture;
 
-use fixture::Dynamo;
+use fixture::{Dynamo, Moto};
 
-evenkeel_testkit::projections_suite!(Dynamo);
+evenkeel_testkit::suite!(projections: Dynamo; resource_versions: Moto);

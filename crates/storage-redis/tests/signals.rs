@@ -3,7 +3,7 @@
 mod common;
 
 use common::{ask, batch, config, now, open, partition, push, redis};
-use evenkeel_core::{Namespace, NewEvent, Partition, Signal, Signals, Store, StoreExt};
+use evenkeel_core::{Batch, Expect, Merge, Namespace, NewEvent, Partition, Signal, Signals, Store, StoreExt};
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::{Redis, RedisCluster};
 
@@ -24,13 +24,7 @@ async fn what_one_commits_is_a_hint_to_the_other() {
     let mut signals = listen(&one).await;
 
     let mut batch = batch(&other);
-    batch.push("b", "1", now(), "", evenkeel_core::Merge::Keep).push(
-        "a",
-        "1",
-        now(),
-        "",
-        evenkeel_core::Merge::Keep,
-    );
+    batch.push("b", "1", now(), "", Merge::Keep).push("a", "1", now(), "", Merge::Keep);
     batch.append_any("s", [NewEvent::new("E", "{}", now())]);
     other.commit(batch).await.unwrap();
     let at = partition(&other);
@@ -39,16 +33,20 @@ async fn what_one_commits_is_a_hint_to_the_other() {
     }
 }
 
-async fn every_partition_is_heard() {
-    let redis = redis(&[]);
-    let (one, other) = (open(&redis).await, open(&redis).await);
-    let mut signals = listen(&one).await;
+async fn hears_of_every_partition(one: &RedisStore, other: &RedisStore) {
+    let mut signals = listen(one).await;
     for at in other.partitions() {
-        let mut batch = evenkeel_core::Batch::new(at.clone(), now());
+        let mut batch = Batch::new(at.clone(), now());
         batch.append_any("s", [NewEvent::new("E", "{}", now())]);
         other.commit(batch).await.unwrap();
         assert_eq!(signals.next().await, Signal::Log { at });
     }
+}
+
+async fn every_partition_is_heard() {
+    let redis = redis(&[]);
+    let (one, other) = (open(&redis).await, open(&redis).await);
+    hears_of_every_partition(&one, &other).await;
 }
 
 async fn ones_own_hints_come_once() {
@@ -78,7 +76,7 @@ async fn what_did_not_happen_is_no_hint() {
     let (one, other) = (open(&redis).await, open(&redis).await);
     let mut signals = listen(&one).await;
     let mut failing = push(&other, "never");
-    failing.check(common::key("absent"), evenkeel_core::Expect::Present);
+    failing.check(common::key("absent"), Expect::Present);
     other.commit(failing).await.unwrap_err();
     other.commit(push(&other, "queue")).await.unwrap();
     assert_eq!(signals.next().await, queue(partition(&one), "queue"));
@@ -102,13 +100,7 @@ async fn hints_travel_in_a_cluster() {
     let url = format!("redis+cluster://{}", cluster.url().replace("redis://", ""));
     let open = || RedisConfig::new(&url).unwrap().open();
     let (one, other) = (open().await.unwrap(), open().await.unwrap());
-    let mut signals = listen(&one).await;
-    for at in other.partitions() {
-        let mut batch = evenkeel_core::Batch::new(at.clone(), now());
-        batch.append_any("s", [NewEvent::new("E", "{}", now())]);
-        other.commit(batch).await.unwrap();
-        assert_eq!(signals.next().await, Signal::Log { at });
-    }
+    hears_of_every_partition(&one, &other).await;
 }
 
 async fn stores_with_different_prefixes_do_not_hear_each_other() {

@@ -1,8 +1,8 @@
 use async_trait::async_trait;
-use evenkeel_core::layer::Layer;
+use evenkeel_core::layer::{Around, AroundStore, Call};
 use evenkeel_core::{
     Batch, Committed, JobPage, Jobs, Key, Lease, Leased, Namespace, Partition, Read, Record, RecordPage,
-    Result, Scan, Signals, Slice, Store, StoreInfo, Timestamp, Transactional, Tx,
+    Result, Scan, Signals, Slice, Store, StoreInfo, Timestamp, Transactional,
 };
 
 /// A store whose commits go through door 2: each begins a transaction, takes its connection, and
@@ -61,74 +61,11 @@ impl<S: Transactional> Store for ViaTx<S> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassThrough;
 
-impl<S> Layer<S> for PassThrough {
-    type Store = PassThroughStore<S>;
-
-    fn layer(self, store: S) -> PassThroughStore<S> {
-        PassThroughStore(store)
+impl Around for PassThrough {
+    async fn call<T: Send>(&self, _: Call<'_>, made: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        made.await
     }
 }
 
 /// A store behind a [`PassThrough`] layer.
-#[derive(Clone, Debug)]
-pub struct PassThroughStore<S>(S);
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl<S: Store> Store for PassThroughStore<S> {
-    fn info(&self) -> &StoreInfo {
-        self.0.info()
-    }
-
-    fn namespace(&self, namespace: Namespace) -> Self {
-        Self(self.0.namespace(namespace))
-    }
-
-    async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        self.0.get(at, now, keys).await
-    }
-
-    async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
-        self.0.scan(at, scan).await
-    }
-
-    async fn read(&self, at: &Partition, read: Read) -> Result<Slice> {
-        self.0.read(at, read).await
-    }
-
-    async fn jobs(&self, at: &Partition, want: Jobs) -> Result<JobPage> {
-        self.0.jobs(at, want).await
-    }
-
-    async fn lease(&self, at: &Partition, want: Lease) -> Result<Leased> {
-        self.0.lease(at, want).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
-        self.0.commit(batch).await
-    }
-
-    async fn sweep(&self, at: &Partition, now: Timestamp, limit: usize) -> Result<usize> {
-        self.0.sweep(at, now, limit).await
-    }
-
-    fn signals(&self) -> Signals {
-        self.0.signals()
-    }
-}
-
-impl<S: Transactional> Transactional for PassThroughStore<S> {
-    type Conn = S::Conn;
-
-    async fn begin(&self, at: Partition, now: Timestamp) -> Result<Tx<S::Conn>> {
-        self.0.begin(at, now).await
-    }
-
-    async fn finish(&self, tx: Tx<S::Conn>) -> Result<Committed> {
-        self.0.finish(tx).await
-    }
-
-    async fn rollback(&self, tx: Tx<S::Conn>) {
-        self.0.rollback(tx).await;
-    }
-}
+pub type PassThroughStore<S> = AroundStore<S, PassThrough>;

@@ -39,6 +39,11 @@ pub trait Fixture: Send + Sync + 'static {
         20
     }
 
+    /// How many events the longest stream of a capability's suite has; some thousands.
+    fn longest_stream(&self) -> u64 {
+        10_000
+    }
+
     /// Whether a call takes time by the machine's clock.
     fn latency(&self) -> Latency {
         Latency::Real

@@ -13,6 +13,19 @@ use crate::fixture::Fixture;
 use crate::services::Required;
 use crate::tested::Tested;
 
+/// Makes the `main` of a test target: the suite of this name on the store of each fixture.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! suite {
+    ($($suite:ident: $($fixture:expr),+);+) => {
+        fn main() -> ::std::process::ExitCode {
+            let mut suite = $crate::Suite::default();
+            $($(suite.$suite($fixture);)+)+
+            suite.run()
+        }
+    };
+}
+
 /// Makes the `main` of a test target with `harness = false`: the conformance suite on the store of
 /// each fixture.
 ///
@@ -21,11 +34,7 @@ use crate::tested::Tested;
 #[macro_export]
 macro_rules! conformance {
     ($($fixture:expr),+ $(,)?) => {
-        fn main() -> ::std::process::ExitCode {
-            let mut suite = $crate::Suite::default();
-            $(suite.conformance($fixture);)+
-            suite.run()
-        }
+        $crate::suite!(conformance: $($fixture),+);
     };
 }
 
@@ -352,18 +361,40 @@ mod tests {
         assert_eq!((conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored), (1, 1, 0));
     }
 
-    #[test]
-    fn every_case_has_a_name_of_its_own() {
+    /// The names of all cases.
+    fn names() -> Vec<String> {
         let mut suite = Suite { trials: Vec::new(), required: Required::All };
         suite.conformance(Missing);
         suite.choreograph(Missing);
         suite.flare(Missing);
         suite.idempotency(Missing);
         suite.projections(Missing);
-        let mut names: Vec<_> = suite.trials.iter().map(|trial| trial.name().to_owned()).collect();
+        suite.trials.iter().map(|trial| trial.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let mut names = names();
         names.sort();
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn what_the_guarantees_are_shown_by_is_a_case() {
+        let guarantees = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guarantees.md");
+        let guarantees = std::fs::read_to_string(guarantees).unwrap();
+        let (names, mut found) = (names(), 0);
+        for section in guarantees.split("\n### ").skip(1) {
+            let (capability, section) = section.split_once('\n').unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            for case in section.split('`').filter(|quoted| quoted.contains("::")) {
+                let name = format!("missing::{capability}::n4::{case}");
+                assert!(names.contains(&name), "{name}");
+                found += 1;
+            }
+        }
+        assert!(found > 90, "{found} cases");
     }
 }

@@ -6,6 +6,7 @@
 //! - [`idempotency_suite!`] runs one case per promise of `evenkeel-idempotency` on a store.
 //! - [`choreograph_suite!`] does so for `evenkeel-choreograph`, [`projections_suite!`] for
 //!   `evenkeel-projections`, [`flare_suite!`] for `evenkeel-flare`.
+//! - [`Process`] is a process that a test may kill.
 //! - [`server_tests!`] runs a store's own tests under the same rule; [`services`] has the servers.
 //! - [`Chaos`] is a layer that fails calls, loses acknowledgements and kills the process at a
 //!   chosen call, all from a seed.
@@ -35,6 +36,7 @@
 //! evenkeel_testkit::conformance!(Memory);
 //! ```
 
+mod capability; // what the suites of the capabilities share
 mod cases; // what every store must do
 mod chaos; // trouble from a seed
 mod choreograph; // what the capability does on every store
@@ -43,7 +45,9 @@ mod fixture; // how a store takes part
 mod flare; // what the capability does on every store
 mod harness; // running the cases
 mod idempotency; // what the capability does on every store
-mod projections; // what the capability does on every store
+mod memory; // the memory store as a fixture
+mod process; // a test's other processes
+pub mod projections; // what the capability does on every store
 pub mod services; // the servers that stores are tested on
 mod tested; // the store as a case sees it
 
@@ -51,3 +55,5 @@ pub use chaos::{Chaos, ChaosStore};
 pub use door::{PassThrough, PassThroughStore, ViaTx};
 pub use fixture::{Fixture, Hints, Latency};
 pub use harness::Suite;
+pub use memory::{Layered, Memory};
+pub use process::Process;

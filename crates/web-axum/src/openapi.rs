@@ -16,7 +16,7 @@ use crate::flare;
 #[cfg(feature = "projections")]
 use crate::projections;
 use crate::request::NoQuery;
-use crate::routes::SCHEME;
+use crate::routes::{Bodies, SCHEME};
 use crate::{operations, routes};
 
 /// What a refusal says: RFC 9457, `application/problem+json`.
@@ -89,7 +89,7 @@ pub fn document() -> OpenApi {
 /// Serves the [`document`] at `/openapi.json`, and a page to browse it, which loads nothing else, at
 /// `/docs`.
 pub fn router() -> Router {
-    table().router(None)
+    table().serve((), Bodies::default())
 }
 
 routes::table! { ():

@@ -2,7 +2,6 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
@@ -29,6 +28,7 @@ pub(crate) struct Query<T>(pub(crate) T);
 pub(crate) struct NoQuery;
 
 /// The path's parameters, decoded.
+#[cfg(any(feature = "choreograph", feature = "flare", feature = "projections"))]
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<S: Send + Sync> FromRequest<S> for Payload {
@@ -108,6 +108,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
+#[cfg(any(feature = "choreograph", feature = "flare", feature = "projections"))]
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
     type Rejection = Problem;
 
@@ -115,7 +116,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(path)) => Ok(Self(path)),
             Err(rejection) => {
-                let status = rejection.into_response().status();
+                let status = rejection.status();
                 Err(if status.is_server_error() {
                     Problem::new(Kind::Failed, Kind::Failed.advice())
                 } else {

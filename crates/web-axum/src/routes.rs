@@ -3,6 +3,7 @@
 //! Methods and paths stand in the `#[utoipa::path]` of the handlers; a table adds who may call them.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
@@ -39,6 +40,21 @@ pub(crate) enum Answer {
     Secret,
 }
 
+/// How the bodies of requests are taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies {
+    /// Runs POSTs once for each idempotency key.
+    pub(crate) idempotency: Option<IdempotencyLayer>,
+    /// The longest, in bytes.
+    pub(crate) limit: usize,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { idempotency: None, limit: 1024 * 1024 }
+    }
+}
+
 /// Routes, and their description.
 pub(crate) struct Table<S> {
     pub(crate) document: OpenApi,
@@ -69,8 +85,15 @@ macro_rules! table {
 pub(crate) use table;
 
 impl<S: Clone + Send + Sync + 'static> Table<S> {
+    /// An API whose handlers share `state`.
+    pub(crate) fn serve(&self, state: S, bodies: Bodies) -> Router {
+        let Bodies { idempotency, limit } = bodies;
+        let once = idempotency.map(|layer| layer.request_limit(limit));
+        self.router(once.as_ref()).layer(DefaultBodyLimit::max(limit)).with_state(state)
+    }
+
     /// The routes; POSTs run once for each idempotency key where there is a layer for it.
-    pub(crate) fn router(&self, once: Option<&IdempotencyLayer>) -> Router<S> {
+    fn router(&self, once: Option<&IdempotencyLayer>) -> Router<S> {
         let mut router = Router::new();
         for route in &self.routes {
             let (path, method) = self.place(route.name);

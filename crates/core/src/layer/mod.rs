@@ -1,8 +1,10 @@
 //! Wrappers that add something to any store and keep both of its doors.
 
-mod retry;
-mod trace;
+mod around; // the same around every call
+mod retry; // what may be done again
+mod trace; // what is measured
 
+pub use self::around::{Around, AroundStore, Call, Method};
 pub use self::retry::{Retry, RetryStore};
 pub use self::trace::{Trace, TraceStore};
 

@@ -26,7 +26,7 @@ async fn runs_of_another_program_on_the_same_store_are_shown_and_steered() {
     assert_eq!(signalled.status, StatusCode::ACCEPTED, "{}", signalled.text());
     program.outcome("order-17").await.unwrap();
     let shown = server.client.get("/runs/order-17?wait=20").await.json();
-    assert_eq!((&shown["state"], &shown["values"]), (&json!("completed"), &json!({"#0": 7})), "{shown}");
+    assert_eq!((&shown["state"], &shown["values"]), (&json!("completed"), &json!({"approve": 7})), "{shown}");
     worker.abort();
 
     let new = json!({"id": "order-18", "definition": "approvals", "input": "a pen"});

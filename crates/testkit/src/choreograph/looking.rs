@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use evenkeel_choreograph::{Definition, Event, OnInterrupted, RunFilter, RunState, StepKey};
+use evenkeel_choreograph::{Definition, Event, OnInterrupted, RunFilter, RunState, StepKey, timeline_svg};
 use evenkeel_core::{ErrorKind, Transactional};
 
 use super::bench::{Bench, Ctx, Fallible, ONE, Process, Seen, THREE, TWO, kind, work};
@@ -11,6 +12,7 @@ super::cases![
     a_list_is_narrowed_by_definition_and_time,
     a_run_is_listed_under_one_state_at_a_time,
     a_history_tells_what_happened_in_its_order,
+    a_process_without_the_definition_sees_the_same_of_a_run,
     an_outcome_is_awaited_in_a_process_that_has_no_worker,
     a_run_that_is_not_there_is_not_found,
 ];
@@ -161,6 +163,54 @@ async fn a_history_tells_what_happened_in_its_order<S: Transactional + Clone>(be
     assert!(history.is_sorted_by_key(|entry| entry.began_at));
     let sleep = history.iter().find(|entry| entry.step.as_deref() == Some("#1")).unwrap();
     assert!(sleep.ended_at.unwrap().since(sleep.began_at) >= Duration::from_mins(1));
+}
+
+async fn a_process_without_the_definition_sees_the_same_of_a_run<S: Transactional + Clone>(bench: Bench<S>) {
+    const ITEMS: StepKey<Vec<u32>> = StepKey::new("items");
+    let definition = Definition::<u32>::builder("seen")
+        .step(ONE, async |ctx: Ctx| {
+            ctx.set(LAST, 7).map_err(|error| error.to_string())?;
+            if ctx.attempt() == 1 { Err("not yet".to_owned()) } else { Ok(1) }
+        })
+        .retry(2)
+        .compensate(async |ctx| if ctx.attempt() == 1 { Err("not yet") } else { Ok(()) })
+        .pre_check(async |_| Fallible::Ok(()))
+        .for_each(ITEMS, 2, |_| vec![1, 2], async |_, item| Fallible::Ok(*item))
+        .step(TWO, async |_| Fallible::Ok(1))
+        .pre_check(async |_| Err::<(), _>("not needed"))
+        .step(THREE, async |_| Fallible::Ok(1))
+        .when(|_| false)
+        .wait_for_signal(PAID, None)
+        .step(LAST, bench.seen.fails())
+        .build()
+        .unwrap();
+    let (process, stranger) = (bench.process([&definition]), bench.stranger());
+    let same = async || {
+        let run = bench.inspect(&stranger, "r").await;
+        let known = bench.inspect(&process, "r").await;
+        assert_eq!(serde_json::to_value(run).unwrap(), serde_json::to_value(known).unwrap());
+        let history = stranger.history("r").await.unwrap().unwrap();
+        let known = process.history("r").await.unwrap().unwrap();
+        assert_eq!(timeline_svg(&history), timeline_svg(&known));
+        let steps: BTreeSet<_> = history.into_iter().filter_map(|entry| entry.step).collect();
+        steps.into_iter().collect::<Vec<_>>()
+    };
+    process.start("seen", "r", &0).await.unwrap();
+    let _worker = work(&process);
+    bench
+        .until(async || {
+            let history = stranger.history("r").await.unwrap().unwrap();
+            history.iter().any(|entry| entry.step.as_deref() == Some("paid"))
+        })
+        .await;
+    assert_eq!(same().await, ["items", "one", "paid", "three", "two"]);
+    process.signal("r", "paid", &5).await.unwrap();
+    bench.outcome(&process, "r").await;
+    assert_eq!(same().await, ["items", "last", "one", "paid", "three", "two"]);
+    let run = bench.inspect(&stranger, "r").await;
+    assert_eq!((run.state, run.get(PAID).unwrap()), (RunState::Compensated, Some(5)));
+    let names: Vec<_> = run.values.keys().map(String::as_str).collect();
+    assert_eq!(names, ["items", "last", "one", "paid"], "what was set has a name too");
 }
 
 async fn an_outcome_is_awaited_in_a_process_that_has_no_worker<S: Transactional + Clone>(bench: Bench<S>) {

@@ -16,6 +16,7 @@ super::cases![
     the_idempotency_key_of_a_step_stays_the_same_and_is_its_own,
     runs_go_on_beside_each_other,
     a_value_that_does_not_fit_the_store_fails_its_step,
+    what_finished_is_known_however_long_it_is,
 ];
 
 const FOUND: StepKey<u32, String> = StepKey::new("found");
@@ -250,4 +251,42 @@ async fn a_value_that_does_not_fit_the_store_fails_its_step<S: Transactional + C
     assert_eq!(run.state, RunState::Failed);
     let error = run.error.unwrap();
     assert!(error.message().contains("too large for the store"), "{error}");
+}
+
+async fn what_finished_is_known_however_long_it_is<S: Transactional + Clone>(bench: Bench<S>) {
+    const LONG: StepKey<String> = StepKey::new("long");
+    const ITEMS: StepKey<Vec<u32>> = StepKey::new("items");
+    let breaks_once = bench.seen.with(async |seen: Seen, _: Ctx| {
+        seen.add("three");
+        if seen.count("three") == 1 { Err("broken") } else { Ok(3) }
+    });
+    let definition = Definition::<u32>::builder("fills")
+        .step(ONE, bench.seen.gives(1))
+        .compensate(bench.seen.takes_back())
+        .step(LONG, bench.seen.gives("long".repeat(1000)))
+        .for_each(ITEMS, 5, |_| (0..40).collect(), async |_, item| Fallible::Ok(*item * 2))
+        .step(TWO, bench.seen.hangs_once())
+        .step(THREE, breaks_once)
+        .build()
+        .unwrap();
+    let process = bench.process([&definition]);
+    for run in ["goes on", "is cancelled"] {
+        process.start("fills", run, &0).await.unwrap();
+        let worker = work(&process);
+        bench.until_seen("two 1").await;
+        drop(worker);
+        assert_eq!(bench.seen.take(), ["one", "long", "two 1"]);
+        if run == "is cancelled" {
+            bench.stranger().cancel(run).await.unwrap();
+        }
+        bench.lapse().await;
+        let worker = work(&bench.process([&definition]));
+        let ended = bench.outcome(&process, run).await;
+        assert_eq!(ended.get(LONG).unwrap().unwrap().len(), 4000);
+        assert_eq!(ended.get(ITEMS).unwrap().unwrap(), (0..40).map(|item| item * 2).collect::<Vec<_>>());
+        assert_eq!(ended.state, RunState::Compensated);
+        let told: &[_] = if run == "goes on" { &["two 2", "three", "undo one"] } else { &["undo one"] };
+        assert_eq!(bench.seen.take(), told);
+        bench.rest(worker).await;
+    }
 }

@@ -8,10 +8,9 @@ use evenkeel_flare::{Flare, Precondition, Status};
 use serde_json::json;
 
 use super::bench::{Bench, Orders, Received, at, order, reply, subscription};
-use super::on_one_thread;
 use crate::chaos::Chaos;
 use crate::fixture::Fixture;
-use crate::harness::open;
+use crate::harness::{on_one_thread, open};
 
 const DOCUMENTS: usize = 4;
 const PROCESSES: u64 = 6;

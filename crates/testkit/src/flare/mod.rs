@@ -16,12 +16,11 @@ mod telling;
 mod unreadable;
 
 use evenkeel_core::Transactional;
-use futures_util::future::LocalBoxFuture;
 
 use self::bench::Bench;
-use crate::Suite;
+use crate::capability::{Case, Group, Threads, cases};
 use crate::fixture::Fixture;
-use crate::harness::{Member, on_one_thread, open};
+use crate::harness::Suite;
 
 /// Makes the `main` of a test target with `harness = false`: every promise of `evenkeel-flare` on
 /// the store of each fixture, with one partition and with four.
@@ -30,52 +29,25 @@ use crate::harness::{Member, on_one_thread, open};
 #[macro_export]
 macro_rules! flare_suite {
     ($($fixture:expr),+ $(,)?) => {
-        fn main() -> ::std::process::ExitCode {
-            let mut suite = $crate::Suite::default();
-            $(suite.flare($fixture);)+
-            suite.run()
-        }
+        $crate::suite!(flare: $($fixture),+);
     };
 }
 
 impl Suite {
     /// Adds every promise of `evenkeel-flare`, with one partition and with four.
     pub fn flare<F: Fixture>(&mut self, fixture: F) {
-        let member = Member::new(fixture);
-        for partitions in [1, 4] {
-            for Group { name: group, cases } in groups::<F::Store>() {
-                for Case { name, run } in cases {
-                    let name = format!("flare::n{partitions}::{group}::{name}");
-                    self.add(&member, &name, move |fixture| {
-                        on_one_thread(move || async move {
-                            run(Bench::new(open(&*fixture, partitions).await?)).await;
-                            Ok(())
-                        })
-                    });
-                }
-            }
-            let name = format!("flare::n{partitions}::chaos::every_subscriber_ends_with_the_newest");
-            self.add(&member, &name, move |fixture| {
-                chaos::every_subscriber_ends_with_the_newest(fixture, partitions)
-            });
-        }
+        self.capability("flare", fixture, |promises| {
+            promises.groups(Threads::One, Bench::new, groups());
+            promises.case(
+                "chaos::every_subscriber_ends_with_the_newest",
+                chaos::every_subscriber_ends_with_the_newest,
+            );
+        });
     }
 }
 
-/// A promise of flare.
-struct Case<S> {
-    name: &'static str,
-    run: fn(Bench<S>) -> LocalBoxFuture<'static, ()>,
-}
-
-/// Promises that belong together.
-struct Group<S> {
-    name: &'static str,
-    cases: Vec<Case<S>>,
-}
-
 /// Every promise, to be kept by a store of `S`.
-fn groups<S: Transactional + Clone>() -> Vec<Group<S>> {
+fn groups<S: Transactional + Clone>() -> Vec<Group<Bench<S>>> {
     vec![
         Group { name: "definitions", cases: definitions::cases() },
         Group { name: "telling", cases: telling::cases() },
@@ -88,13 +60,3 @@ fn groups<S: Transactional + Clone>() -> Vec<Group<S>> {
         Group { name: "backlog", cases: backlog::cases() },
     ]
 }
-
-/// Lists the cases of a group.
-macro_rules! cases {
-    ($($case:ident),+ $(,)?) => {
-        pub(super) fn cases<S: evenkeel_core::Transactional + Clone>() -> Vec<super::Case<S>> {
-            vec![$(super::Case { name: stringify!($case), run: |bench| Box::pin($case(bench)) }),+]
-        }
-    };
-}
-use cases;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use evenkeel_core::{AnyStore, ErrorKind, Transactional};
+use evenkeel_core::{ErrorKind, StoreExt, Transactional};
 use evenkeel_flare::{Flare, Subscription};
 use serde_json::json;
 
@@ -124,8 +124,8 @@ async fn messages_are_given_back_where_the_store_cannot_be_read<S: Transactional
     flare.publish_order("17", 1).await;
     bench.until(async || flare.counts(&pulls.id).await.unwrap().pending == 1).await;
     let switch = Arc::new(AtomicBool::new(true));
-    let store = Unreadable { store: bench.store.clone(), space: "flare.told", switch: Arc::clone(&switch) };
-    let unlucky = Flare::new(AnyStore::new(store)).clock(bench.clock.shared());
+    let unreadable = Unreadable { space: "flare.told", switch: Arc::clone(&switch) };
+    let unlucky = Flare::new(bench.store.clone().layer(unreadable)).clock(bench.clock.shared());
     assert_eq!(kind(unlucky.pull(&pulls.id, 1, HOLD).await), ErrorKind::Corrupt);
     switch.store(false, Ordering::SeqCst);
     assert_eq!(unlucky.pull(&pulls.id, 1, HOLD).await.unwrap().len(), 1, "nobody waits for the hold to end");

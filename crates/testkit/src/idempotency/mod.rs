@@ -15,12 +15,11 @@ mod transactions;
 mod waiting;
 
 use evenkeel_core::Transactional;
-use futures_util::future::BoxFuture;
 
 use self::bench::Bench;
-use crate::Suite;
+use crate::capability::{Case, Group, Threads, cases};
 use crate::fixture::Fixture;
-use crate::harness::{Member, open};
+use crate::harness::Suite;
 
 /// Makes the `main` of a test target with `harness = false`: every promise of
 /// `evenkeel-idempotency` on the store of each fixture, with one partition and with four.
@@ -29,48 +28,22 @@ use crate::harness::{Member, open};
 #[macro_export]
 macro_rules! idempotency_suite {
     ($($fixture:expr),+ $(,)?) => {
-        fn main() -> ::std::process::ExitCode {
-            let mut suite = $crate::Suite::default();
-            $(suite.idempotency($fixture);)+
-            suite.run()
-        }
+        $crate::suite!(idempotency: $($fixture),+);
     };
 }
 
 impl Suite {
     /// Adds every promise of `evenkeel-idempotency`, with one partition and with four.
     pub fn idempotency<F: Fixture>(&mut self, fixture: F) {
-        let member = Member::new(fixture);
-        for partitions in [1, 4] {
-            for Group { name: group, cases } in groups::<F::Store>() {
-                for Case { name, run } in cases {
-                    let name = format!("idempotency::n{partitions}::{group}::{name}");
-                    self.add(&member, &name, move |fixture| async move {
-                        run(Bench::new(open(&*fixture, partitions).await?)).await;
-                        Ok(())
-                    });
-                }
-            }
-            let name = format!("idempotency::n{partitions}::chaos::every_key_takes_effect_once");
-            self.add(&member, &name, move |fixture| chaos::every_key_takes_effect_once(fixture, partitions));
-        }
+        self.capability("idempotency", fixture, |promises| {
+            promises.groups(Threads::Several, Bench::new, groups());
+            promises.case("chaos::every_key_takes_effect_once", chaos::every_key_takes_effect_once);
+        });
     }
 }
 
-/// A promise of idempotency.
-struct Case<S> {
-    name: &'static str,
-    run: fn(Bench<S>) -> BoxFuture<'static, ()>,
-}
-
-/// Promises that belong together.
-struct Group<S> {
-    name: &'static str,
-    cases: Vec<Case<S>>,
-}
-
 /// Every promise, to be kept by a store of `S`.
-fn groups<S: Transactional + Clone>() -> Vec<Group<S>> {
+fn groups<S: Transactional + Clone>() -> Vec<Group<Bench<S>>> {
     vec![
         Group { name: "claims", cases: claims::cases() },
         Group { name: "endings", cases: endings::cases() },
@@ -83,13 +56,3 @@ fn groups<S: Transactional + Clone>() -> Vec<Group<S>> {
         Group { name: "admin", cases: admin::cases() },
     ]
 }
-
-/// Lists the cases of a group.
-macro_rules! cases {
-    ($($case:ident),+ $(,)?) => {
-        pub(super) fn cases<S: evenkeel_core::Transactional + Clone>() -> Vec<super::Case<S>> {
-            vec![$(super::Case { name: stringify!($case), run: |bench| Box::pin($case(bench)) }),+]
-        }
-    };
-}
-use cases;

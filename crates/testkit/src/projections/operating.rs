@@ -76,7 +76,8 @@ async fn a_stream_that_is_retried_while_the_projection_runs_misses_and_doubles_n
         }
     };
     let projection = parking(&bank, &sums);
-    let (retried, ()) = bank.passing(async { tokio::join!(projection.retry_parked(&a), appending) }).await;
+    let both = Box::pin(async { tokio::join!(projection.retry_parked(&a), appending) });
+    let (retried, ()) = bank.passing(both).await;
     retried.unwrap();
     drop(running);
     bank.passing(projection.catch_up()).await.unwrap();

@@ -4,9 +4,8 @@
 //! ones are refused. Every route needs a [scope](crate::access), and [`openapi`](crate::openapi)
 //! describes them all.
 //!
-//! Steps are code, so a run is started where its definition is registered, and its steps have names
-//! there; elsewhere they are `#` and their index. Everything else works in any process on the same
-//! store: a run that is resumed there goes on wherever a worker knows its definition.
+//! Steps are code, so a run is started where its definition is registered. Everything else works in any
+//! process on the same store: a run that is resumed there goes on wherever a worker knows its definition.
 //!
 //! ```
 //! use evenkeel_choreograph::{Choreographer, Definition, StepKey};
@@ -40,12 +39,12 @@ mod run; // runs in JSON
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use evenkeel_choreograph::Choreographer;
 use evenkeel_core::{Clock, Store, SystemClock};
 
 use crate::access::Scope::{Admin, Read};
-use crate::{IdempotencyLayer, Problem, routes};
+use crate::routes::{self, Bodies};
+use crate::{IdempotencyLayer, Problem};
 
 /// The API of `choreographer`, with the defaults.
 pub fn router<S: Store + Clone>(choreographer: &Choreographer<S>) -> Router {
@@ -56,8 +55,7 @@ pub fn router<S: Store + Clone>(choreographer: &Choreographer<S>) -> Router {
 #[derive(Clone, Debug)]
 pub struct Api {
     service: Service,
-    idempotency: Option<IdempotencyLayer>,
-    body_limit: usize,
+    bodies: Bodies,
 }
 
 /// What handlers share.
@@ -72,21 +70,21 @@ impl Api {
     #[must_use]
     pub fn new<S: Store + Clone>(choreographer: &Choreographer<S>) -> Self {
         let service = Service { choreographer: choreographer.any(), clock: SystemClock::shared() };
-        Self { service, idempotency: None, body_limit: 1024 * 1024 }
+        Self { service, bodies: Bodies::default() }
     }
 
     /// Honours an `Idempotency-Key` on POSTs by this layer's settings, but that a key may be missing
     /// and that the request's body is limited as this API says.
     #[must_use]
     pub fn idempotency(mut self, layer: IdempotencyLayer) -> Self {
-        self.idempotency = Some(layer);
+        self.bodies.idempotency = Some(layer);
         self
     }
 
     /// The longest request body in bytes; a longer one is answered 413. 1 MiB unless set.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+        self.bodies.limit = bytes;
         self
     }
 
@@ -99,9 +97,7 @@ impl Api {
 
     /// The router.
     pub fn router(self) -> Router {
-        let Self { service, idempotency, body_limit } = self;
-        let once = idempotency.map(|layer| layer.request_limit(body_limit));
-        table().router(once.as_ref()).layer(DefaultBodyLimit::max(body_limit)).with_state(service)
+        table().serve(self.service, self.bodies)
     }
 }
 

@@ -36,13 +36,13 @@ mod subscriptions; // creating, changing and ending them
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use evenkeel_core::{Clock, SystemClock};
 use evenkeel_flare::net::{Sender, Transport};
 use evenkeel_flare::{DocumentUrl, Flare};
 
 use crate::access::Scope::{Admin, Publish, Read, Subscribe};
-use crate::{IdempotencyLayer, Problem, routes};
+use crate::routes::{self, Bodies};
+use crate::{IdempotencyLayer, Problem};
 
 /// The API of `flare`, with the defaults.
 pub fn router(flare: Flare) -> Router {
@@ -53,8 +53,7 @@ pub fn router(flare: Flare) -> Router {
 #[derive(Clone, Debug)]
 pub struct Api {
     service: Service,
-    idempotency: Option<IdempotencyLayer>,
-    body_limit: usize,
+    bodies: Bodies,
 }
 
 /// What handlers share.
@@ -71,7 +70,7 @@ impl Api {
     pub fn new(flare: Flare) -> Self {
         let sender = Sender::builder().build().expect("without certificates of its own a sender is in order");
         let service = Service { flare, clock: SystemClock::shared(), transport: Arc::new(sender) };
-        Self { service, idempotency: None, body_limit: 1024 * 1024 }
+        Self { service, bodies: Bodies::default() }
     }
 
     /// Honours an `Idempotency-Key` on POSTs by this layer's settings, but that a key may be missing
@@ -81,7 +80,7 @@ impl Api {
     /// answered 410 `answer-not-stored`, and nothing is done twice.
     #[must_use]
     pub fn idempotency(mut self, layer: IdempotencyLayer) -> Self {
-        self.idempotency = Some(layer);
+        self.bodies.idempotency = Some(layer);
         self
     }
 
@@ -96,7 +95,7 @@ impl Api {
     /// The longest request body in bytes; a longer one is answered 413. 1 MiB unless set.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+        self.bodies.limit = bytes;
         self
     }
 
@@ -109,9 +108,7 @@ impl Api {
 
     /// The router.
     pub fn router(self) -> Router {
-        let Self { service, idempotency, body_limit } = self;
-        let once = idempotency.map(|layer| layer.request_limit(body_limit));
-        table().router(once.as_ref()).layer(DefaultBodyLimit::max(body_limit)).with_state(service)
+        table().serve(self.service, self.bodies)
     }
 }
 

@@ -13,7 +13,7 @@ use evenkeel_core::{AnyStore, Clock, SystemClock};
 use evenkeel_idempotency::Idempotency;
 
 use crate::access::Scope::Admin;
-use crate::routes;
+use crate::routes::{self, Bodies};
 
 /// The router for `store`, and for the keys that `idempotency` keeps, with the defaults.
 pub fn router(store: AnyStore, idempotency: Idempotency<AnyStore>) -> Router {
@@ -50,7 +50,7 @@ impl Operations {
 
     /// The router.
     pub fn router(self) -> Router {
-        table().router(None).with_state(self.service)
+        table().serve(self.service, Bodies::default())
     }
 }
 

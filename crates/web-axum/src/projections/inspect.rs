@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use evenkeel_core::Error;
+use evenkeel_core::{Error, ErrorKind};
 use evenkeel_projections::{self as projections, Operations, PartitionStatus, Status};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use serde::Serialize;
@@ -20,10 +20,26 @@ const SIDE_BY_SIDE: usize = 8;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Projections {
-    projections: Vec<Projection>,
+    projections: Vec<Listed>,
     /// Where to go on; not there at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+}
+
+/// A projection in a list, which goes on after one that cannot be read.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Listed {
+    Readable(Projection),
+    Unreadable(Unreadable),
+}
+
+/// A projection that is not as it was written, or whose log ends before its position.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Unreadable {
+    name: String,
+    /// What is wrong.
+    error: String,
 }
 
 /// How a projection is doing.
@@ -98,7 +114,7 @@ pub(crate) async fn list_projections(
     let (store, now, limit) = (service.events.store(), service.clock.now(), limit.get());
     let names = Operations::list(store, now, cursor.as_deref(), limit).await?;
     let next_cursor = (names.len() == limit).then(|| names.last().cloned()).flatten();
-    let shown = iter(names).map(|name| service.projection(name)).buffered(SIDE_BY_SIDE);
+    let shown = iter(names).map(|name| service.listed(name)).buffered(SIDE_BY_SIDE);
     Ok(Answer(Projections { projections: shown.try_collect().await?, next_cursor }))
 }
 
@@ -114,6 +130,17 @@ pub(crate) async fn show_projection(
 }
 
 impl Service {
+    /// A projection as it stands, or what is wrong with it.
+    async fn listed(&self, name: String) -> Result<Listed, Error> {
+        match self.projection(name.clone()).await {
+            Ok(projection) => Ok(Listed::Readable(projection)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(Listed::Unreadable(Unreadable { name, error: error.to_string() }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// A projection as it stands.
     pub(super) async fn projection(&self, name: String) -> Result<Projection, Error> {
         let operations = self.operations(&name);

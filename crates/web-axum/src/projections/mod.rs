@@ -49,7 +49,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use evenkeel_core::{AnyStore, Clock, Partition, StoreExt, SystemClock, Transactional};
 use evenkeel_projections::{EventStore, Operations, Projection, Projector};
 use futures_util::FutureExt;
@@ -57,7 +56,8 @@ use futures_util::future::{BoxFuture, Shared};
 
 use self::letters::Applies;
 use crate::access::Scope::{Admin, Publish, Read};
-use crate::{IdempotencyLayer, Problem, routes};
+use crate::routes::{self, Bodies};
+use crate::{IdempotencyLayer, Problem};
 
 /// The API of the events and projections in `store`, with the defaults.
 pub fn router(store: impl Into<AnyStore>) -> Router {
@@ -68,8 +68,7 @@ pub fn router(store: impl Into<AnyStore>) -> Router {
 #[derive(Clone, Debug)]
 pub struct Api {
     service: Service,
-    idempotency: Option<IdempotencyLayer>,
-    body_limit: usize,
+    bodies: Bodies,
 }
 
 /// What handlers share.
@@ -92,7 +91,7 @@ impl Api {
             known: BTreeMap::new(),
             closing: std::future::pending().boxed().shared(),
         };
-        Self { service, idempotency: None, body_limit: 1024 * 1024 }
+        Self { service, bodies: Bodies::default() }
     }
 
     /// Lets what this projection set apart or skipped be applied again.
@@ -113,14 +112,14 @@ impl Api {
     /// it could keep the answer.
     #[must_use]
     pub fn idempotency(mut self, layer: IdempotencyLayer) -> Self {
-        self.idempotency = Some(layer);
+        self.bodies.idempotency = Some(layer);
         self
     }
 
     /// The longest request body in bytes; a longer one is answered 413. 1 MiB unless set.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+        self.bodies.limit = bytes;
         self
     }
 
@@ -142,9 +141,7 @@ impl Api {
 
     /// The router.
     pub fn router(self) -> Router {
-        let Self { service, idempotency, body_limit } = self;
-        let once = idempotency.map(|layer| layer.request_limit(body_limit));
-        table().router(once.as_ref()).layer(DefaultBodyLimit::max(body_limit)).with_state(service)
+        table().serve(self.service, self.bodies)
     }
 }
 

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +11,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::support::{World, send};
-use crate::switched::Switched;
+use crate::switched::Switch;
 
 /// An API whose answers go on until it is shut down.
 struct Service {
@@ -202,20 +200,20 @@ async fn answers_end_at_shutdown() {
 
 #[tokio::test]
 async fn a_slow_reader_holds_a_page_and_nothing_of_the_store() {
-    let store = Switched::default();
-    let service = Service::on(World::on(store.clone().any()));
+    let switch = Switch::default();
+    let service = Service::on(World::on(switch.store().any()));
     let payloads: Vec<_> = (1..=150).map(|number: u32| number.to_string()).collect();
     service.append("a", &payloads.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut log = service.follow("/log/follow?from=1").await;
     log.begins_at().await;
-    store.off.store(true, Ordering::SeqCst);
+    switch.turn_off();
     // The page that it holds comes without the store, and nothing after it.
     assert_eq!(log.events(100).await.last().unwrap().0, 100);
     let rest = tokio::spawn(async move { log.events(50).await });
     service.world.clock.wait_for_sleepers(1).await;
     assert!(!rest.is_finished());
     // It looks again, whatever failed.
-    store.off.store(false, Ordering::SeqCst);
+    switch.turn_on();
     service.world.clock.advance(Duration::from_secs(1));
     assert_eq!(rest.await.unwrap().last().unwrap().0, 150);
 }
@@ -257,10 +255,9 @@ async fn what_ends_it_is_said_last() {
 
 #[tokio::test]
 async fn a_store_that_is_off_is_not_followed_yet() {
-    let store = Switched::default();
-    let off = Arc::clone(&store.off);
-    let service = Service::on(World::on(store.any()));
-    off.store(true, Ordering::SeqCst);
+    let switch = Switch::default();
+    let service = Service::on(World::on(switch.store().any()));
+    switch.turn_off();
     let seen = send(&service.router, Request::get("/log/follow").body(Body::empty()).unwrap()).await;
     seen.is_problem(503, "unavailable", &[]);
 }

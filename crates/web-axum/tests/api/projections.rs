@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use evenkeel_core::{AnyStore, BoxError, Draft, ExpectStream};
+use evenkeel_core::{AnyStore, Batch, BoxError, Clock, Draft, Expect, ExpectStream, Key, Store, StoreExt};
 use evenkeel_projections::{Context, Event, OnFailure, Policy, Projection, Projector, Recorded};
 use evenkeel_web_axum::projections;
 use http::{Request, StatusCode};
@@ -110,6 +110,30 @@ async fn projections_are_listed_in_parts_by_their_names() {
     assert_eq!(names(&first), ["a", "b"]);
     let rest = world.get(&format!("/projections?limit=2&cursor={}", first.text("nextCursor"))).await;
     assert_eq!((names(&rest), rest.json().get("nextCursor")), (vec!["c".to_owned()], None));
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_is_listed_with_what_is_wrong_beside_the_others() {
+    let service = Service::new(OnFailure::Fail);
+    service.deposit("a", &[1, 2]).await;
+    service.projection.catch_up().await.unwrap();
+    let other = Projection::keyed(service.world.events.clone(), "totals", Sums::default());
+    other.catch_up().await.unwrap();
+    // As after a log was restored from an older backup than the records.
+    let (store, at) = (&service.world.store, service.world.store.partition_of("sums"));
+    let mut batch = Batch::new(at, service.world.clock.now());
+    let key = Key::new("projections.position", "sums", "0000000001");
+    batch.put(key, r#"{"position":7,"moved_at":0}"#, Expect::Present);
+    store.commit(batch).await.unwrap();
+
+    let listed = service.get("/projections").await.json();
+    assert_eq!(listed["projections"][0]["name"], "sums");
+    let error = listed["projections"][0]["error"].as_str().unwrap();
+    assert!(error.contains("the log ends before the position") && error.contains("head: 2"), "{error}");
+    assert_eq!(
+        (&listed["projections"][1]["name"], &listed["projections"][1]["lag"]),
+        (&json!("totals"), &json!(0))
+    );
 }
 
 #[tokio::test]

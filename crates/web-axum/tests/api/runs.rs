@@ -352,8 +352,8 @@ async fn where_no_definition_is_registered_everything_works_but_to_start() {
 
     let elsewhere = World::on(store.into());
     start(&elsewhere, "new", "sums", json!(1)).await.is_problem(404, "not-found", &["registered"]);
-    assert_eq!(elsewhere.get("/runs/sum").await.json()["values"], json!({"#0": 42}));
-    assert_eq!(elsewhere.get("/runs/sum/history").await.json()["entries"][1]["step"], "#0");
+    assert_eq!(elsewhere.get("/runs/sum").await.json()["values"], json!({"double": 42}));
+    assert_eq!(elsewhere.get("/runs/sum/history").await.json()["entries"][1]["step"], "double");
     assert_eq!(elsewhere.get("/runs?state=running").await.json()["runs"][0]["id"], "waits");
     elsewhere.post("/runs/waits/signals/approve", json!(true)).await;
     elsewhere.post("/runs/waits/signals/again", json!(true)).await;

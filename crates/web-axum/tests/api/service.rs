@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::support::{World, orders};
-use crate::switched::Switched;
+use crate::switched::Switch;
 
 #[tokio::test]
 async fn the_service_says_what_it_is_and_that_it_is_up() {
@@ -25,10 +25,9 @@ async fn the_service_says_what_it_is_and_that_it_is_up() {
 
 #[tokio::test]
 async fn a_store_that_fails_is_not_ready_and_its_reasons_stay_in_the_log() {
-    let store = Switched::default();
-    let off = Arc::clone(&store.off);
-    let world = World::on(store.any());
-    off.store(true, Ordering::SeqCst);
+    let switch = Switch::default();
+    let world = World::on(switch.store().any());
+    switch.turn_off();
     let seen = world.get("/ready").await;
     seen.is_problem(503, "unavailable", &["the store fails"]);
     assert_eq!(seen.header("retry-after"), "1");
@@ -42,9 +41,9 @@ async fn a_store_that_fails_is_not_ready_and_its_reasons_stay_in_the_log() {
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_within_two_seconds_is_not_ready() {
-    let store = Switched::default();
-    store.hangs.store(true, Ordering::SeqCst);
-    let world = Arc::new(World::on(store.any()));
+    let switch = Switch::default();
+    switch.hangs.store(true, Ordering::SeqCst);
+    let world = Arc::new(World::on(switch.store().any()));
     let asking = tokio::spawn({
         let world = Arc::clone(&world);
         async move { world.get("/ready").await }

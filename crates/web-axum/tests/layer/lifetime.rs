@@ -1,3 +1,4 @@
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,19 @@ fn gated(world: &World, layer: IdempotencyLayer, status: StatusCode) -> (Router,
     (Router::new().route("/charges", post_route(handler).layer(layer)), gate)
 }
 
+/// A request that has come as far as it can for now, and has no answer.
+#[track_caller]
+fn begun<T>(request: impl Future<Output = T>) -> Pin<Box<impl Future<Output = T>>> {
+    let mut request = Box::pin(request);
+    assert!((&mut request).now_or_never().is_none());
+    request
+}
+
 #[tokio::test]
 async fn a_duplicate_of_a_running_request_is_told_to_come_back() {
     let world = World::default();
     let (app, gate) = gated(&world, world.layer(), StatusCode::OK);
-    let mut first = Box::pin(send(&app, post("k", "42")));
-    assert!((&mut first).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "42")));
 
     let second = send(&app, post("k", "42")).await;
     assert_eq!((second.status.as_u16(), second.problem()), (409, "still-running"));
@@ -43,8 +51,7 @@ async fn a_duplicate_of_a_running_request_is_told_to_come_back() {
 async fn a_mismatch_wins_over_still_running() {
     let world = World::default();
     let (app, gate) = gated(&world, world.layer(), StatusCode::OK);
-    let mut first = Box::pin(send(&app, post("k", "42")));
-    assert!((&mut first).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "42")));
     assert_eq!(send(&app, post("k", "43")).await.problem(), "payload-mismatch");
     gate.add_permits(1);
     first.await;
@@ -55,10 +62,8 @@ async fn a_waiting_duplicate_gets_the_answer() {
     let world = World::default();
     let layer = world.layer().on_running(OnRunning::Wait(Duration::from_secs(60)));
     let (app, gate) = gated(&world, layer, StatusCode::OK);
-    let mut first = Box::pin(send(&app, post("k", "")));
-    assert!((&mut first).now_or_never().is_none());
-    let mut second = Box::pin(send(&app, post("k", "")));
-    assert!((&mut second).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "")));
+    let second = begun(send(&app, post("k", "")));
 
     gate.add_permits(1);
     let (first, second) = tokio::join!(first, second);
@@ -71,10 +76,8 @@ async fn a_waiting_duplicate_of_a_failed_attempt_does_not_run() {
     let world = World::default();
     let layer = world.layer().on_running(OnRunning::Wait(Duration::from_secs(60)));
     let (app, gate) = gated(&world, layer, StatusCode::INTERNAL_SERVER_ERROR);
-    let mut first = Box::pin(send(&app, post("k", "")));
-    assert!((&mut first).now_or_never().is_none());
-    let mut second = Box::pin(send(&app, post("k", "")));
-    assert!((&mut second).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "")));
+    let second = begun(send(&app, post("k", "")));
 
     gate.add_permits(1);
     let (first, second) = tokio::join!(first, second);
@@ -88,8 +91,7 @@ async fn a_waiting_duplicate_of_a_failed_attempt_does_not_run() {
 async fn a_client_that_goes_away_undoes_nothing() {
     let world = World::default();
     let (app, gate) = gated(&world, world.layer(), StatusCode::CREATED);
-    let mut first = Box::pin(send(&app, post("k", "")));
-    assert!((&mut first).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "")));
     assert_eq!(world.calls(), 1);
     drop(first);
 
@@ -118,8 +120,7 @@ async fn a_handler_past_its_timeout_is_dropped_and_may_run_again() {
     let world = World::default();
     let layer = world.layer().timeout(value(Duration::from_secs(5)));
     let (app, gate) = gated(&world, layer, StatusCode::OK);
-    let mut first = Box::pin(send(&app, post("k", "")));
-    assert!((&mut first).now_or_never().is_none());
+    let first = begun(send(&app, post("k", "")));
     world.clock.advance(Duration::from_secs(5));
     let first = first.await;
     assert_eq!((first.status.as_u16(), first.problem()), (503, "timed-out"));

@@ -13,7 +13,7 @@ use evenkeel_web_axum::{IdempotencyLayer, MissingKey, Tx, value};
 use http::{Request, StatusCode};
 
 use crate::support::{World, post, send};
-use crate::switched::Switched;
+use crate::switched::Switch;
 
 /// `POST /answer/201` appends an event and writes a record through its transaction, then answers
 /// with that status, or panics for `panic`.
@@ -173,25 +173,24 @@ async fn a_transaction_may_live_as_long_as_the_answers_body() {
 
 #[tokio::test]
 async fn a_transaction_begins_only_where_a_handler_asks_for_it() {
-    let store = Switched::default();
-    let layer = IdempotencyLayer::new(Idempotency::new(store.clone()), value(Scope::Global));
+    let switch = Switch::default();
+    let layer = IdempotencyLayer::new(Idempotency::new(switch.store()), value(Scope::Global));
     let app = Router::new()
         .route("/with", post_route(|_: Tx<Draft>| async { "fine" }).layer(layer.clone()))
         .route("/without", post_route(|| async { "fine" }).layer(layer));
     for (path, begun) in [("/without", 0), ("/with", 1), ("/with", 1)] {
         let request = Request::post(path).header("idempotency-key", "k").body(Body::empty()).unwrap();
         assert_eq!(send(&app, request).await.body, "fine");
-        assert_eq!(store.begun.load(Ordering::SeqCst), begun, "{path}");
+        assert_eq!(switch.begun.load(Ordering::SeqCst), begun, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_store_that_fails_to_begin_is_unavailable() {
-    let store = Switched::default();
-    let off = Arc::clone(&store.off);
-    let layer = IdempotencyLayer::new(Idempotency::new(store), value(Scope::Global));
+    let switch = Switch::default();
+    let layer = IdempotencyLayer::new(Idempotency::new(switch.store()), value(Scope::Global));
     let switch_off = move |request: Request<Body>| {
-        off.store(true, Ordering::SeqCst);
+        switch.turn_off();
         async move { request }
     };
     let handler = post_route(|_: Tx<Draft>| async { "unreachable" });

@@ -1,26 +1,11 @@
+//! A version moves from what it is at, and what goes with it is in the same commit.
+
 use std::sync::Mutex;
 
-use evenkeel_core::{
-    Batch, Clock, Error, ErrorKind, Expect, Key, ManualClock, Partition, Result, Scan, Store, StoreExt,
-    Transactional, Tx,
-};
-use evenkeel_projections::ResourceVersions;
-use futures_util::future::{BoxFuture, try_join_all};
+use evenkeel_core::{Batch, Clock, Error, ErrorKind, Expect, ManualClock, Partition, Result, Transactional};
+use futures_util::future::try_join_all;
 
-/// A promise of resource versions.
-pub(super) struct Case<S> {
-    pub(super) name: &'static str,
-    pub(super) run: fn(S) -> BoxFuture<'static, Result<()>>,
-}
-
-/// Lists the cases, which need no more than the store.
-macro_rules! cases {
-    ($($case:ident),+ $(,)?) => {
-        pub(super) fn cases<S: Transactional + Clone>() -> Vec<Case<S>> {
-            vec![$(Case { name: stringify!($case), run: |store| Box::pin($case(store)) }),+]
-        }
-    };
-}
+use super::{AT_ONCE, RESOURCE, balances, effect, effects, handler, take_effect};
 
 cases![
     an_unknown_resource_is_absent,
@@ -44,35 +29,6 @@ cases![
     of_simultaneous_updates_exactly_one_succeeds,
     of_simultaneous_updates_with_writes_exactly_one_succeeds,
 ];
-
-const RESOURCE: &str = "account-7";
-
-/// A handler in a process of its own: it shares nothing with others but the store.
-fn handler<S: Transactional + Clone>(store: &S, name: &str) -> ResourceVersions<S> {
-    ResourceVersions::new(store.clone(), name).clock(ManualClock::default().shared())
-}
-
-fn balances<S: Transactional + Clone>(store: &S) -> ResourceVersions<S> {
-    handler(store, "balances")
-}
-
-fn effect(id: &str) -> Key {
-    Key::new("test", "effects", id)
-}
-
-/// Writes an effect with the transaction, over the live connection's head.
-async fn take_effect<C: Send + 'static>(tx: &mut Tx<C>, id: &str) -> Result<()> {
-    tx.conn().await?;
-    tx.batch().put(effect(id), "", Expect::Absent);
-    Ok(())
-}
-
-/// The effects in the resource's partition.
-async fn effects<S: Store>(store: &S) -> Result<Vec<String>> {
-    let scan = Scan::new("test", "effects", 100, ManualClock::default().now());
-    let page = store.scan(&store.partition_of(RESOURCE), scan).await?;
-    Ok(page.records.into_iter().map(|(id, _)| id).collect())
-}
 
 async fn an_unknown_resource_is_absent<S: Transactional + Clone>(store: S) -> Result<()> {
     assert!(balances(&store).version(RESOURCE).await?.is_empty());
@@ -295,8 +251,6 @@ async fn an_update_may_not_join_a_batch_of_another_partition<S: Transactional + 
     assert!(batch.is_empty());
     Ok(())
 }
-
-const AT_ONCE: usize = 12;
 
 async fn of_simultaneous_updates_exactly_one_succeeds<S: Transactional + Clone>(store: S) -> Result<()> {
     for (current, next) in [("", "1"), ("1", "2"), ("2", "")] {
