@@ -79,6 +79,11 @@ impl LeafKind {
         }
     }
 
+    /// Whether it has no job of its own, but waits for something.
+    pub(crate) const fn waits(&self) -> bool {
+        matches!(self, Self::Sleep(_) | Self::Signal { .. } | Self::Child { .. })
+    }
+
     pub(crate) const fn needs_store(&self) -> bool {
         matches!(self, Self::TxJob(_) | Self::Signal { .. } | Self::Child { .. })
     }
@@ -113,12 +118,40 @@ impl Plan {
         self.leaves.iter().position(|leaf| leaf.name == name)
     }
 
+    /// Gathers the steps that come to their end before a step is reached.
+    pub(crate) fn before(&self, step: usize, before: &mut Vec<usize>) {
+        gather_before(&self.root, step, before);
+    }
+
     /// The hash of a structure: stored with each run, so it never changes for the same structure.
     pub(crate) fn hash(root: &[Node], leaves: &[Leaf]) -> String {
         let mut text = String::new();
         root.iter().for_each(|node| describe(node, leaves, &mut text));
         format!("{:016x}", xxh3_64(text.as_bytes()))
     }
+}
+
+/// Gathers the leaves before a leaf; all of them where it is not among these nodes. Whether it is.
+fn gather_before(nodes: &[Node], step: usize, before: &mut Vec<usize>) -> bool {
+    nodes.iter().any(|node| match node {
+        Node::Leaf(leaf) if *leaf == step => true,
+        Node::Leaf(leaf) => {
+            before.push(*leaf);
+            false
+        }
+        Node::Sequence(nodes) => gather_before(nodes, step, before),
+        Node::Parallel { branches, .. } => {
+            let reached = before.len();
+            branches.iter().any(|branch| {
+                let beside = before.len();
+                let found = gather_before(std::slice::from_ref(branch), step, before);
+                if found {
+                    before.drain(reached..beside);
+                }
+                found
+            })
+        }
+    })
 }
 
 fn describe(node: &Node, leaves: &[Leaf], text: &mut String) {

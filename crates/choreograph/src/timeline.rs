@@ -10,16 +10,18 @@ const ROW: usize = 26;
 const TOP: usize = 46;
 const NAMES: f64 = 220.0;
 const BARS: f64 = 640.0;
-const LEGEND_STEP: f64 = 148.0;
+const LEGEND_STEP: f64 = 127.0;
 
 /// A run's [history](crate::Choreographer::history) as an SVG of plain text: a row a step, a bar an
 /// attempt. What happened is told apart by shape as well as by colour:
 ///
 /// - an attempt that succeeded is a filled bar,
 /// - a failure a hatched bar with a cross,
+/// - an attempt that was cut off an empty bar without an end, from where it can have begun to where
+///   that was found,
 /// - a wait a dashed line,
 /// - a compensation an outlined bar with an arrow back, one that failed a dashed bar with a cross,
-/// - what has no length (skipped, cut off, parked, resumed, cancelled, the end) a diamond.
+/// - what has no length (skipped, parked, resumed, cancelled, the end) a diamond.
 ///
 /// It is readable on light and dark grounds; the details are in tooltips.
 #[must_use]
@@ -67,33 +69,35 @@ pub fn timeline_svg(history: &[Entry]) -> String {
     }
     let mut x = 24.0;
     for (event, label) in LEGEND {
-        let (shape, y) = (shape(event, x, x + 26.0, bottom + 12), bottom + 29);
+        let (shape, y) = (shape(event, x, x + 20.0, bottom + 12), bottom + 29);
         put(format_args!("<g class=\"legend {}\">{shape}</g>", class(event)));
-        put(format_args!("<text x=\"{:.1}\" y=\"{y}\">{label}</text>", x + 36.0));
+        put(format_args!("<text x=\"{:.1}\" y=\"{y}\">{label}</text>", x + 28.0));
         x += LEGEND_STEP;
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-const LEGEND: [(Event, &str); 6] = [
+const LEGEND: [(Event, &str); 7] = [
     (Event::Attempt, "done"),
     (Event::Failure, "failure"),
+    (Event::Interrupted, "cut off"),
     (Event::Wait, "wait"),
     (Event::Compensation, "taken back"),
-    (Event::CompensationFailure, "not taken back"),
     (Event::Parked, "event"),
+    (Event::CompensationFailure, "not taken back"),
 ];
 
 const STYLE: &str = "<style>text{fill:#1f2328}.grid{stroke:#8886;stroke-width:1}.axis{font-size:11px;opacity:.75}\
 .attempt rect{fill:#2da44e}.failure rect{fill:url(#hatch);stroke:#cf222e;stroke-width:1.5}\
-.failure path{stroke:#cf222e;stroke-width:2;fill:none}.wait path{stroke:#6e7781;stroke-width:2;stroke-dasharray:4 4;fill:none}\
+.failure path{stroke:#cf222e;stroke-width:2;fill:none}.interrupted path{stroke:#8250df;stroke-width:2;fill:none}\
+.wait path{stroke:#6e7781;stroke-width:2;stroke-dasharray:4 4;fill:none}\
 .compensation rect{fill:none;stroke:#bf8700;stroke-width:2}.compensation path{stroke:#bf8700;stroke-width:2;fill:none}\
 .compensation-failure rect{fill:none;stroke:#cf222e;stroke-width:2;stroke-dasharray:3 2}\
 .compensation-failure path{stroke:#cf222e;stroke-width:2;fill:none}.event path{fill:#0969da}\
 @media (prefers-color-scheme: dark){text{fill:#e6edf3}.attempt rect{fill:#3fb950}.wait path{stroke:#9198a1}\
 .failure rect,.failure path,.compensation-failure rect,.compensation-failure path{stroke:#ff7b72}\
-.compensation rect,.compensation path{stroke:#d29922}.event path{fill:#58a6ff}}</style>";
+.compensation rect,.compensation path{stroke:#d29922}.interrupted path{stroke:#a371f7}.event path{fill:#58a6ff}}</style>";
 
 const HATCH: &str = "<defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
 patternTransform=\"rotate(45)\"><line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" \
@@ -107,6 +111,7 @@ const fn class(event: Event) -> &'static str {
     match event {
         Event::Attempt => "attempt",
         Event::Failure => "failure",
+        Event::Interrupted => "interrupted",
         Event::Wait => "wait",
         Event::Compensation => "compensation",
         Event::CompensationFailure => "compensation-failure",
@@ -124,6 +129,10 @@ fn shape(event: Event, from: f64, to: f64, top: usize) -> String {
         Event::Attempt => bar,
         Event::Failure | Event::CompensationFailure => {
             format!("{bar}<path d=\"M{:.1} {}l8 8m0 -8l-8 8\"/>", centre - 4.0, middle - 4)
+        }
+        Event::Interrupted => {
+            let end = from + width;
+            format!("<path d=\"M{end:.1} {y}H{from:.1}v14H{end:.1}\"/>")
         }
         Event::Wait => format!("<path d=\"M{from:.1} {middle}H{:.1}\"/>", from + width),
         Event::Compensation => {

@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,18 +15,22 @@ use evenkeel_core::{
 };
 use tokio::sync::Semaphore;
 
-/// Counts commits and reads, and where it has a gate lets through as many commits as that has permits.
+/// Counts commits, their operations and reads. Where it has a gate, it lets through as many commits as
+/// that has permits; where it has somebody else's, it gives one with each read that it answers.
 #[derive(Clone, Debug)]
 struct Watched {
     store: MemoryStore,
-    commits: Arc<AtomicU64>,
-    reads: Arc<AtomicU64>,
+    commits: Arc<AtomicUsize>,
+    operations: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
     gate: Option<Arc<Semaphore>>,
+    others: Option<Arc<Semaphore>>,
 }
 
 impl Watched {
     fn new(store: &MemoryStore) -> Self {
-        Self { store: store.clone(), commits: Arc::default(), reads: Arc::default(), gate: None }
+        let (commits, operations, reads) = (Arc::default(), Arc::default(), Arc::default());
+        Self { store: store.clone(), commits, operations, reads, gate: None, others: None }
     }
 }
 
@@ -42,7 +46,12 @@ impl Store for Watched {
 
     async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.store.get(at, now, keys).await
+        let found = self.store.get(at, now, keys).await;
+        if let Some(others) = &self.others {
+            others.add_permits(1);
+            settle().await;
+        }
+        found
     }
 
     async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
@@ -67,6 +76,7 @@ impl Store for Watched {
             gate.acquire().await.expect("nobody closes the gate").forget();
         }
         self.commits.fetch_add(1, Ordering::SeqCst);
+        self.operations.fetch_add(batch.ops().len(), Ordering::SeqCst);
         self.store.commit(batch).await
     }
 
@@ -87,7 +97,7 @@ fn counted() -> Definition<String> {
 }
 
 #[tokio::test]
-async fn a_plain_step_is_one_commit_and_a_run_one_besides() {
+async fn a_plain_step_is_one_commit_of_two_operations_and_a_run_one_besides() {
     let bench = Bench::new(1);
     let counting = Watched::new(&bench.store);
     let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
@@ -100,6 +110,28 @@ async fn a_plain_step_is_one_commit_and_a_run_one_besides() {
         assert_eq!(bench.outcome(&choreographer, &format!("r{n}")).await.state, RunState::Completed);
     }
     assert_eq!(counting.commits.load(Ordering::SeqCst), 20 * (5 + 1));
+    // The start has its entry in the index and its job besides, and the end, which is the fifth step's
+    // commit, takes that entry out and puts another.
+    assert_eq!(counting.operations.load(Ordering::SeqCst), 20 * (3 + 4 * 2 + (2 + 2)));
+}
+
+#[tokio::test]
+async fn a_step_that_the_runs_record_has_no_room_for_is_one_commit_of_three_operations() {
+    let bench = Bench::new(1);
+    let counting = Watched::new(&bench.store);
+    let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+    let long = async |_: StepContext<()>| Fallible::Ok("x".repeat(2000));
+    let definition = Definition::<()>::builder("long")
+        .step(StepKey::<String>::new("first"), long)
+        .step(StepKey::<String>::new("second"), long)
+        .build()
+        .unwrap();
+    choreographer.register(definition).unwrap();
+    let _worker = Running::start(&choreographer);
+    choreographer.start("long", "r", &()).await.unwrap();
+    assert_eq!(bench.outcome(&choreographer, "r").await.values.len(), 2);
+    assert_eq!(counting.commits.load(Ordering::SeqCst), 3);
+    assert_eq!(counting.operations.load(Ordering::SeqCst), 3 + 3 + 5);
 }
 
 #[tokio::test]
@@ -139,12 +171,37 @@ async fn a_new_run_is_not_read_by_the_worker_that_takes_it_and_a_long_input_once
 }
 
 #[tokio::test]
+async fn a_run_that_hurries_through_its_steps_is_cancelled() {
+    let bench = Bench::new(1);
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Watched { gate: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    let choreographer = Choreographer::new(gated.any()).clock(bench.clock.shared());
+    let job = async |_: StepContext<()>| Fallible::Ok(());
+    let builder = (1..100).fold(Definition::<()>::builder("hurries").unnamed(job), |it, _| it.unnamed(job));
+    choreographer.register(builder.build().unwrap()).unwrap();
+    let elsewhere = bench.choreographer();
+    gate.add_permits(1);
+    choreographer.start("hurries", "r", &()).await.unwrap();
+    let _worker = Running::start(&choreographer);
+    settle().await;
+    let late = Watched { others: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    // Whenever it has looked at the run, that takes a step.
+    Choreographer::new(late.clone().any()).cancel("r").await.unwrap();
+    assert!(late.commits.load(Ordering::SeqCst) > 5, "it was late now and then");
+    gate.add_permits(100);
+    let run = bench.outcome(&elsewhere, "r").await;
+    assert_eq!(run.state, RunState::Cancelled);
+    let taken = late.commits.load(Ordering::SeqCst);
+    assert_eq!(run.values.len(), taken + 1, "all that were taken, and the one that was under way");
+}
+
+#[tokio::test]
 async fn while_a_long_run_is_forgotten_it_can_be_read_and_not_be_retried() {
     const ITEMS: StepKey<Vec<u32>> = StepKey::new("items");
     let bench = Bench::new(1);
     let definition = || {
         Definition::<u32>::builder("long")
-            .for_each(ITEMS, 20, |_| (0..100).collect::<Vec<u32>>(), async |_, item| Fallible::Ok(*item))
+            .for_each(ITEMS, 20, |_| (0..200).collect::<Vec<u32>>(), async |_, item| Fallible::Ok(*item))
             .step(StepKey::<u32>::new("last"), async |_| Err::<u32, _>("no"))
             .build()
             .unwrap()
@@ -179,7 +236,7 @@ async fn while_a_long_run_is_forgotten_it_can_be_read_and_not_be_retried() {
         assert_eq!(choreographer.outcome("r").await.unwrap().state, RunState::Failed);
         assert_eq!(choreographer.start("long", "r", &1).await.unwrap(), Started::Existing);
         let steps = choreographer.history("r").await.unwrap().unwrap().len();
-        if steps < 100 {
+        if steps < 200 {
             halves += 1;
             let error = choreographer.retry("r").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Conflict);

@@ -276,8 +276,7 @@ async fn a_worker_that_shuts_down_puts_its_runs_back_between_steps() {
         .on_interrupted(OnInterrupted::Park)
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     choreographer.start("drains", "r", &()).await.unwrap();
     let worker = Running::start(&choreographer);
     settle().await;
@@ -374,10 +373,6 @@ async fn a_value_that_does_not_fit_the_store_fails_its_step() {
         .step(BIG, async |_| Fallible::Ok("x".repeat(1 << 20)))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
-    let _worker = Running::start(&choreographer);
-    choreographer.start("big", "r", &()).await.unwrap();
-    let run = bench.outcome(&choreographer, "r").await;
+    let run = bench.run(definition, &()).await;
     assert!(run.error.unwrap().message().contains("too large for the store"));
 }

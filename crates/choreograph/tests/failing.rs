@@ -29,8 +29,7 @@ async fn retries_survive_a_restart_and_hold_no_worker() {
         .retry(RetryPolicy::attempts(4).first(Duration::from_hours(24)).longest(Duration::from_hours(96)))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     choreographer.start("retries", "r", &()).await.unwrap();
     // A new worker for each attempt: the state is in the store alone.
     let run = loop {
@@ -74,8 +73,7 @@ async fn a_failed_run_is_taken_back_in_reverse_order_and_says_so() {
             .build()
             .unwrap()
     };
-    let choreographer = bench.choreographer();
-    choreographer.register(definition("once", 1)).unwrap();
+    let choreographer = bench.process(definition("once", 1));
     choreographer.register(definition("never", 2)).unwrap();
     let _worker = Running::start(&choreographer);
     choreographer.start("once", "r1", &1).await.unwrap();
@@ -109,8 +107,7 @@ async fn a_failed_run_is_retried_from_its_failed_step() {
         })
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("fails", "r", &()).await.unwrap();
     let run = bench.outcome(&choreographer, "r").await;
@@ -150,8 +147,7 @@ async fn cancelling_wakes_a_waiting_run_and_reaches_the_running_callback() {
         .step(LAST, seen.note(1))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(waits).unwrap();
+    let choreographer = bench.process(waits);
     choreographer.register(works).unwrap();
     let _worker = Running::start(&choreographer);
     for name in ["waits", "works"] {
@@ -176,11 +172,7 @@ async fn a_pre_check_can_cancel_a_durable_run() {
         .pre_check(async |_| Err::<(), _>(Skip::cancel("sold out")))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
-    let _worker = Running::start(&choreographer);
-    choreographer.start("sold", "r", &()).await.unwrap();
-    let run = bench.outcome(&choreographer, "r").await;
+    let run = bench.run(definition, &()).await;
     assert_eq!((run.state, run.error.unwrap().message()), (RunState::Cancelled, "sold out"));
 }
 
@@ -192,8 +184,7 @@ async fn attempts_time_out_and_runs_have_a_deadline() {
     };
     let attempt = hangs("attempt").timeout(Duration::from_mins(10)).retry(2).build().unwrap();
     let run = hangs("run").deadline(Duration::from_mins(30)).build().unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(attempt).unwrap();
+    let choreographer = bench.process(attempt);
     choreographer.register(run).unwrap();
     let _worker = Running::start(&choreographer);
     for (name, state, kind) in [
@@ -213,10 +204,50 @@ async fn panics_are_failures_of_their_step() {
         .step(DOUBLE, async |_| -> Fallible<u32> { panic!("ouch") })
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("panics", "r", &()).await.unwrap();
     let error = bench.outcome(&choreographer, "r").await.error.unwrap();
     assert_eq!((error.kind(), error.message()), (StepErrorKind::Panicked, "ouch"));
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_however_much_is_kept_of_the_run() {
+    const ITEMS: StepKey<Vec<u32>> = StepKey::new("items");
+    for items in [0, 40] {
+        let (bench, seen) = (Bench::new(1), Seen::default());
+        let fails_once = |what: &'static str| {
+            let seen = seen.clone();
+            move |_: StepContext<()>| {
+                seen.add(what);
+                std::future::ready(if seen.count(what) == 1 { Err("stuck") } else { Ok(()) })
+            }
+        };
+        let before = |name| {
+            Definition::<()>::builder(name).for_each(
+                ITEMS,
+                5,
+                move |_| (0..items).collect(),
+                async |_, item| Fallible::Ok(*item),
+            )
+        };
+        let forward = before("forward").unnamed(fails_once("job")).build().unwrap();
+        let back =
+            before("back").step(DOUBLE, async |_| Fallible::Ok(1)).compensate_with(1, fails_once("undo"));
+        let back = back.unnamed(async |_| Fallible::<()>::Err("no".to_owned())).build().unwrap();
+        let choreographer = bench.process(forward);
+        choreographer.register(back).unwrap();
+        let _worker = Running::start(&choreographer);
+        for (name, fails, ends) in [
+            ("forward", RunState::Failed, RunState::Completed),
+            ("back", RunState::CompensationFailed, RunState::Compensated),
+        ] {
+            choreographer.start(name, name, &()).await.unwrap();
+            assert_eq!(bench.outcome(&choreographer, name).await.state, fails);
+            choreographer.retry(name).await.unwrap();
+            let run = bench.outcome(&choreographer, name).await;
+            assert_eq!((run.state, run.get(ITEMS).unwrap().unwrap().len()), (ends, items as usize));
+        }
+        assert_eq!(seen.take(), ["job", "job", "undo", "undo"]);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Bench, Fallible, Running, Seen, settle};
 use evenkeel_choreograph::{
     Choreographer, Definition, Event, Join, OnInterrupted, RunFilter, RunState, StepContext, StepErrorKind,
-    StepKey,
+    StepKey, timeline_svg,
 };
 use evenkeel_core::{Clock, ErrorKind};
 use tokio::sync::Semaphore;
@@ -58,6 +58,57 @@ async fn a_dead_worker_is_replaced_when_its_lease_lapses_and_no_finished_step_ru
     let events: Vec<_> = history.iter().map(|entry| entry.event).collect();
     assert_eq!((events.len(), events[0], events[4]), (5, Event::Started, Event::Ended));
     assert_eq!(events.iter().filter(|event| **event == Event::Interrupted).count(), 1);
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_cut_off_lasts_from_what_was_before_it_to_where_that_is_found() {
+    let (bench, seen) = (Bench::new(1), Seen::default());
+    let choreographer = bench.choreographer();
+    let definition = Definition::<()>::builder("beside")
+        .sleep(Duration::from_secs(7))
+        .parallel(Join::All, |group| {
+            let group = group.step(DOUBLE, async |_| std::future::pending::<Fallible<u32>>().await);
+            group.branch(|branch| branch.sleep(Duration::from_secs(7)).step(LAST, seen.note(1)))
+        })
+        .build()
+        .unwrap();
+    choreographer.register(definition).unwrap();
+    choreographer.start("beside", "r", &()).await.unwrap();
+    let mut found_at = Vec::new();
+    for _ in 0..2 {
+        let worker = Running::start(&choreographer);
+        found_at.push(bench.clock.now());
+        for _ in 0..3 {
+            settle().await;
+            bench.clock.advance(Duration::from_secs(7));
+        }
+        settle().await;
+        worker.kill().await;
+        bench.clock.advance(Duration::from_secs(31));
+    }
+    let _worker = Running::start(&choreographer);
+    found_at.push(bench.clock.now());
+    settle().await;
+    let history = choreographer.history("r").await.unwrap().unwrap();
+    let of = |event| history.iter().filter(move |entry| entry.event == event);
+    let [slept, beside] = of(Event::Wait).map(|entry| entry.ended_at.unwrap()).collect::<Vec<_>>()[..] else {
+        panic!("two waits in {history:#?}");
+    };
+    assert!(slept < beside);
+    let cut_off: Vec<_> = of(Event::Interrupted)
+        .map(|entry| (entry.attempt.unwrap(), entry.began_at, entry.ended_at.unwrap()))
+        .collect();
+    assert_eq!(cut_off, [(1, slept, found_at[1]), (2, found_at[1], found_at[2])]);
+    // Bars without a right side.
+    let svg = timeline_svg(&history);
+    let bars: Vec<_> = svg.split("<g class=\"interrupted\">").skip(1).collect();
+    assert_eq!(bars.len(), 2, "{svg}");
+    for bar in bars {
+        let (_, path) = bar.split_once("</title><path d=\"M").unwrap();
+        let (path, _) = path.split_once('"').unwrap();
+        let (right, rest) = path.split_once(' ').unwrap();
+        assert!(rest.ends_with(&format!("H{right}")) && !rest.contains('z'), "{path}");
+    }
 }
 
 #[tokio::test]

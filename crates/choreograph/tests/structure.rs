@@ -35,11 +35,7 @@ async fn branches_overlap_and_join() {
         })
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
-    let _worker = Running::start(&choreographer);
-    choreographer.start("parallel", "r", &()).await.unwrap();
-    let run = bench.outcome(&choreographer, "r").await;
+    let run = bench.run(definition, &()).await;
     assert_eq!(run.get(ONE).unwrap().unwrap() + run.get(TWO).unwrap().unwrap(), 1);
 }
 
@@ -68,11 +64,7 @@ async fn a_group_that_fails_takes_back_what_finished_in_it() {
             })
             .build()
             .unwrap();
-        let choreographer = bench.choreographer();
-        choreographer.register(definition).unwrap();
-        let _worker = Running::start(&choreographer);
-        choreographer.start(name, "r", &()).await.unwrap();
-        let run = bench.outcome(&choreographer, "r").await;
+        let run = bench.run(definition, &()).await;
         assert_eq!((run.state, run.error.unwrap().message()), (RunState::Compensated, "no"));
         let expected: &[&str] = match join {
             Join::All => &["one", "two", "undo two", "undo one"],
@@ -100,11 +92,7 @@ async fn a_condition_is_decided_once() {
         .when(condition(true))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
-    let _worker = Running::start(&choreographer);
-    choreographer.start("conditions", "r", &()).await.unwrap();
-    let run = bench.outcome(&choreographer, "r").await;
+    let run = bench.run(definition, &()).await;
     assert_eq!((run.get(ONE).unwrap(), run.get(TWO).unwrap()), (None, Some(2)));
     assert_eq!((asked.load(Ordering::SeqCst), seen.take().len()), (2, 0));
 }
@@ -119,8 +107,7 @@ async fn days_of_sleep_pass_without_a_worker() {
         .step(ONE, async |_| Fallible::Ok(1))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     choreographer.start("sleeps", "r", &()).await.unwrap();
     for hours in [0, 47, 1, 51] {
         bench.clock.advance(Duration::from_hours(hours));
@@ -148,8 +135,7 @@ async fn a_signal_is_kept_until_it_is_waited_for_and_taken_once() {
         .wait_for_signal(again, Duration::from_mins(10))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("signals", "r", &()).await.unwrap();
     settle().await;
@@ -168,8 +154,7 @@ async fn a_signal_is_kept_until_it_is_waited_for_and_taken_once() {
 async fn a_signal_may_say_nothing() {
     let (bench, bell) = (Bench::new(1), StepKey::<()>::new("bell"));
     let definition = Definition::<()>::builder("signals").wait_for_signal(bell, None).build().unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("signals", "r", &()).await.unwrap();
     choreographer.signal("r", "bell", &serde_json::Value::Null).await.unwrap();
@@ -184,8 +169,7 @@ async fn a_signal_wakes_the_run_that_waits_for_it() {
         .parallel(Join::All, |group| group.wait_for_signal(PAID, None).sleep(Duration::from_secs(60)))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("signals", "r", &()).await.unwrap();
     settle().await;
@@ -212,8 +196,7 @@ async fn a_child_runs_at_its_own_home_and_hands_back_its_values() {
         .step(ONE, async |ctx| Fallible::Ok(ctx.get(CHILD).unwrap().get(TWO).unwrap() + 1))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(child).unwrap();
+    let choreographer = bench.process(child);
     choreographer.register(parent).unwrap();
     let _worker = Running::start(&choreographer);
     let mut homes = std::collections::BTreeSet::new();
@@ -253,8 +236,7 @@ async fn a_lists_finished_items_do_not_run_again() {
         .timeout(Duration::from_mins(5))
         .build()
         .unwrap();
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     choreographer.start("list", "r", &6).await.unwrap();
     let worker = Running::start(&choreographer);
     settle().await;
@@ -339,8 +321,7 @@ async fn pictures_tell_definitions_and_runs() {
     for part in ["flowchart TD", "reserve #lt;stock#gt;", "s0", "fail fast", "c1{\"one?\"}", "paid: signal"] {
         assert!(mermaid.contains(part), "{part:?} in {mermaid}");
     }
-    let choreographer = bench.choreographer();
-    choreographer.register(definition).unwrap();
+    let choreographer = bench.process(definition);
     let _worker = Running::start(&choreographer);
     choreographer.start("checkout", "r", &()).await.unwrap();
     assert_eq!(bench.outcome(&choreographer, "r").await.state, RunState::Compensated);

@@ -288,7 +288,7 @@ impl Driver {
         match leaf.on_interrupted {
             OnInterrupted::Retry => self.run_again(step),
             OnInterrupted::Park => {
-                self.open_mut(Work::Step(step)).interruptions += 1;
+                self.cut_off(step);
                 let message = "it was cut off, and whether it happened is unknown";
                 self.parking = Some(StepError::new(&name, Phase::Job, StepErrorKind::Interrupted, message));
             }
@@ -298,10 +298,24 @@ impl Driver {
     /// Lets a step that was cut off begin again.
     pub(crate) fn run_again(&mut self, step: usize) {
         self.resolved(step);
+        self.cut_off(step);
+    }
+
+    /// Remembers that an attempt at a step was cut off, and when it can have begun at the earliest.
+    fn cut_off(&mut self, step: usize) {
+        let now = self.engine.now();
+        let mut before = Vec::new();
+        self.plan().before(step, &mut before);
+        let ends =
+            before.iter().filter_map(|step| self.journal.steps.get(step)).map(|record| record.ended_at);
+        let waited_to = self.open(&slot(Work::Step(step))).and_then(|open| open.until);
+        let began_at = ends.chain(waited_to).fold(self.journal.record.started_at, Ord::max);
         let open = self.open_mut(Work::Step(step));
         open.interruptions += 1;
+        // The next attempt can begin from here.
+        open.until = Some(now);
         let attempt = open.failures + open.interruptions;
-        self.note_step(Event::Interrupted, step, Entry::at(self.engine.now()).attempt(attempt));
+        self.note_step(Event::Interrupted, step, Entry::at(began_at).until(now).attempt(attempt));
     }
 
     /// Nothing about the step is in doubt any more.
@@ -331,7 +345,8 @@ impl Driver {
     /// What is remembered of unfinished work, to be changed and written with the next commit.
     pub(crate) fn open_mut(&mut self, work: Work) -> &mut Open {
         self.changes.record = true;
-        self.journal.record.open.entry(slot(work)).or_default()
+        let name = &self.registered.plan.leaves[work.step()].name;
+        self.journal.record.open.entry(slot(work)).or_insert_with(|| Open::of(name))
     }
 
     pub(crate) fn context(&self, work: Work, attempt: u32) -> RawContext {

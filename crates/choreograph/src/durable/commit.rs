@@ -64,6 +64,7 @@ impl Changes {
     fn clear(&mut self) {
         self.puts.clear();
         self.fresh.clear();
+        self.parts = 0;
         self.tasks.clear();
         self.record = false;
     }
@@ -250,7 +251,7 @@ impl Driver {
 
     fn reload(&self, failed: Option<(usize, Timestamp, Failed)>) -> Stop {
         // What finished beside the transaction's step is not recorded either.
-        let others = self.changes.fresh.len() > 1 || !self.done.is_empty();
+        let others = self.changes.parts > 1 || !self.done.is_empty();
         let interrupted = others || !self.in_flight.is_empty();
         Stop::Reload(Reload { interrupted, failed })
     }
@@ -286,7 +287,7 @@ impl Driver {
             Ending::Park(_) => observe::ended(RunState::Parked),
             Ending::End(state) => observe::ended(*state),
         }
-        self.engine.shared.ended(&self.at, &self.id, || Run::of(&self.id, &self.journal, Some(self.plan())));
+        self.engine.shared.ended(&self.at, &self.id, || Run::of(&self.id, &self.journal));
     }
 }
 
@@ -368,7 +369,7 @@ pub(crate) async fn leave(
     engine.store.commit(batch).await?;
     if park {
         let journal = Journal { record, version, ..journal };
-        engine.shared.ended(at, id, || Run::of(id, &journal, None));
+        engine.shared.ended(at, id, || Run::of(id, &journal));
     }
     Ok(())
 }

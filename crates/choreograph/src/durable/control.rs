@@ -11,8 +11,9 @@ use super::places;
 use super::records::{RunRecord, SignalRecord, StepEnd, decode, encode};
 use crate::outcome::RunState;
 
-/// How often a change is tried against others that change the same run.
-const TRIES: usize = 10;
+/// How often a change is tried against others that change the same run. More often than steps can
+/// write to its record, or one that hurries through them could not be cancelled.
+const TRIES: usize = 40;
 
 impl<S: Store + Clone> Choreographer<S> {
     /// Asks a run to stop: no further step begins, callbacks under way see it, and then what
@@ -156,11 +157,11 @@ impl Engine {
             record.error = None;
             let failed = journal.steps.iter().filter(|(_, step)| matches!(step.end, StepEnd::Failed(_)));
             for (step, _) in failed {
-                batch.delete(places::step(run, places::STEP, *step), Expect::Present);
+                drop_part(run, record, batch, places::of_step(places::STEP, *step));
             }
         } else {
             for (step, _) in journal.undone.iter().filter(|(_, undone)| undone.error.is_some()) {
-                batch.delete(places::step(run, places::UNDO, *step), Expect::Present);
+                drop_part(run, record, batch, places::of_step(places::UNDO, *step));
             }
         }
         record.state = RunState::Running;
@@ -215,6 +216,13 @@ fn unpark(run: &str, record: &mut RunRecord, batch: &mut Batch) {
 fn note(run: &str, record: &mut RunRecord, batch: &mut Batch, entry: &Entry) {
     record.entries += 1;
     batch.put(places::history(run, record.entries), encode(entry), Expect::Any);
+}
+
+/// Drops a part of the run, wherever it is kept.
+fn drop_part(run: &str, record: &mut RunRecord, batch: &mut Batch, id: String) {
+    if record.parts.remove(&id).is_none() {
+        batch.delete(places::key(run, id), Expect::Present);
+    }
 }
 
 fn unknown(run: &str) -> Error {

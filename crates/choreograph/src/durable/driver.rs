@@ -74,7 +74,10 @@ pub(crate) enum Doubt {
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) puts: Vec<(Key, Bytes)>,
+    /// Parts that the run's own record has no room for.
     pub(crate) fresh: Vec<(Key, Bytes)>,
+    /// How many parts there are, wherever they are kept.
+    pub(crate) parts: usize,
     pub(crate) tasks: Vec<(String, Timestamp, Bytes)>,
     pub(crate) record: bool,
     /// The transaction that the next commit goes through, and of which step.
@@ -88,6 +91,13 @@ pub(crate) enum Work {
     Probe(usize),
     Item(usize, usize),
     Undo(usize),
+}
+
+impl Work {
+    pub(crate) const fn step(self) -> usize {
+        let (Self::Step(step) | Self::Probe(step) | Self::Item(step, _) | Self::Undo(step)) = self;
+        step
+    }
 }
 
 pub(crate) struct Finished {

@@ -11,7 +11,7 @@ use super::door::Begun;
 use super::driver::{Driver, Finished, What, Work};
 use super::history::{Entry, Event};
 use super::places;
-use super::records::{ItemRecord, SetPart, SetValue, StepEnd, StepRecord, UndoRecord, encode};
+use super::records::{ItemRecord, SetPart, SetValue, StepEnd, StepRecord, UndoRecord, as_part};
 use crate::attempt::{Failed, Tried, caught, panic_message, timed_out, try_job, try_step, try_undo};
 use crate::bag::Part;
 use crate::error::{Phase, StepError, StepErrorKind};
@@ -76,10 +76,7 @@ impl Driver {
             }
         };
         self.in_flight.insert(work);
-        let step = match work {
-            Work::Step(step) | Work::Probe(step) | Work::Item(step, _) | Work::Undo(step) => step,
-        };
-        let span = observe::step_span(&self.id, &self.plan().leaves[step].name, attempt);
+        let span = observe::step_span(&self.id, &self.plan().leaves[work.step()].name, attempt);
         let finished = async move { Finished { work, attempt, began_at, what: what.await } };
         self.working.push(Box::pin(tracing::Instrument::instrument(finished, span)));
     }
@@ -165,8 +162,9 @@ impl Driver {
         });
         match value {
             Ok(value) => {
-                let record = ItemRecord { value, attempt, began_at, ended_at: self.engine.now() };
-                self.changes.fresh.push((places::item(&self.id, step, item), encode(&record)));
+                let (name, ended_at) = (leaf.name.clone().into_owned(), self.engine.now());
+                let record = ItemRecord { name, value, attempt, began_at, ended_at };
+                self.keep(places::of_item(step, item), as_part(&record));
                 self.journal.items.insert((step, item), record);
                 self.close(Work::Item(step, item));
             }
@@ -234,26 +232,39 @@ impl Driver {
         let pre_check = pre_check.and_then(|value| self.encoded(leaf, &value, leaf.pre_value.encode).ok());
         let set = bag.take_set(step).into_iter().filter_map(|set| {
             let target = &plan.leaves[set.step];
-            let value = bag.get(set.step, set.part)?;
+            let (name, value) = (target.name.clone().into_owned(), bag.get(set.step, set.part)?);
             let (part, value) = match set.part {
                 Part::Job => (SetPart::Job, (target.value.encode)(&value)),
                 Part::PreCheck => (SetPart::PreCheck, (target.pre_value.encode)(&value)),
             };
-            Some(SetValue { step: set.step, part, value: value.ok()? })
+            Some(SetValue { name, part, value: value.ok()? })
         });
         let set = set.collect();
-        let record =
-            StepRecord { order, attempt, began_at, ended_at: self.engine.now(), end, pre_check, set };
-        self.changes.fresh.push((places::step(&self.id, places::STEP, step), encode(&record)));
+        let (name, waited, ended_at) = (leaf.name.clone().into_owned(), leaf.kind.waits(), self.engine.now());
+        let record = StepRecord { name, order, attempt, began_at, ended_at, end, waited, pre_check, set };
+        self.keep(places::of_step(places::STEP, step), as_part(&record));
         self.journal.steps.insert(step, record);
         self.close(Work::Step(step));
     }
 
     fn end_undo(&mut self, step: usize, attempt: u32, began_at: Timestamp, error: Option<StepError>) {
-        let record = UndoRecord { attempt, began_at, ended_at: self.engine.now(), error };
-        self.changes.fresh.push((places::step(&self.id, places::UNDO, step), encode(&record)));
+        let (name, ended_at) = (self.plan().leaves[step].name.clone().into_owned(), self.engine.now());
+        let record = UndoRecord { name, attempt, began_at, ended_at, error };
+        self.keep(places::of_step(places::UNDO, step), as_part(&record));
         self.journal.undone.insert(step, record);
         self.close(Work::Undo(step));
+    }
+
+    /// Keeps a part of the run: in the run's own record, or, where that has no room, in a new one.
+    pub(super) fn keep(&mut self, id: String, part: Box<RawValue>) {
+        self.changes.parts += 1;
+        match self.journal.record.take_in(id, part) {
+            Ok(()) => self.changes.record = true,
+            Err((id, part)) => {
+                let value = String::from(Box::<str>::from(part)).into();
+                self.changes.fresh.push((places::key(&self.id, id), value));
+            }
+        }
     }
 
     /// Nothing is to be remembered of work that came to its end.

@@ -6,7 +6,6 @@ use super::journal::Journal;
 use super::places;
 use super::records::{StepEnd, decode};
 use crate::error::{StepError, StepErrorKind};
-use crate::plan::Plan;
 
 /// What an [`Entry`] of a run's history is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,7 +24,8 @@ pub enum Event {
     NotTaken,
     /// A wait: between attempts, for a time, for a signal, for a child.
     Wait,
-    /// An attempt was cut off.
+    /// An attempt that was cut off. It ended when that was found; nobody wrote down when it began, so it
+    /// begins where it can have begun at the earliest.
     Interrupted,
     /// A compensation that succeeded.
     Compensation,
@@ -121,17 +121,13 @@ impl Entry {
 impl<S: Store + Clone> Choreographer<S> {
     /// What happened in a run, in the order in which it began; `None` where there is no such run.
     ///
-    /// The names of steps are known where the run's version is registered; elsewhere they are `#`
-    /// and the index.
-    ///
     /// # Errors
     /// Those of the store.
     pub async fn history(&self, run: &str) -> Result<Option<Vec<Entry>>> {
         let (engine, at) = (&self.engine, self.engine.at(run));
         let now = engine.now();
         let Some(journal) = Journal::load(&engine.store, &at, run, now).await? else { return Ok(None) };
-        let registered = engine.shared.version(&journal.record.definition, &journal.record.version);
-        let mut entries = entries(&journal, registered.as_ref().map(|registered| &*registered.plan));
+        let mut entries = entries(&journal);
         let mut scan = Scan::new(places::HISTORY, run, 500, now);
         loop {
             let page = engine.store.scan(&at, scan.clone()).await?;
@@ -156,42 +152,32 @@ impl<S: Store + Clone> Choreographer<S> {
 }
 
 /// What the records of a run say of its past.
-fn entries(journal: &Journal, plan: Option<&Plan>) -> Vec<Entry> {
-    let name = |step: usize| {
-        let leaf = plan.and_then(|plan| plan.leaves.get(step));
-        leaf.map_or_else(|| format!("#{step}"), |leaf| leaf.name.clone().into_owned())
-    };
-    let waits = |step: usize| {
-        plan.and_then(|plan| plan.leaves.get(step)).is_some_and(|leaf| {
-            use crate::plan::LeafKind::{Child, Signal, Sleep};
-            matches!(leaf.kind, Child { .. } | Signal { .. } | Sleep(_))
-        })
-    };
+fn entries(journal: &Journal) -> Vec<Entry> {
     let record = &journal.record;
     let mut entries = vec![Entry::of(Event::Started, record.started_at)];
-    for (&step, record) in &journal.steps {
+    for record in journal.steps.values() {
         let (event, error) = match &record.end {
-            StepEnd::Done(_) if waits(step) => (Event::Wait, None),
+            StepEnd::Done(_) if record.waited => (Event::Wait, None),
             StepEnd::Done(_) => (Event::Attempt, None),
             StepEnd::Skipped(error) => (Event::Skipped, Some(error)),
             StepEnd::NotTaken => (Event::NotTaken, None),
             StepEnd::Failed(error) => (Event::Failure, Some(error)),
         };
         let entry = Entry::of(event, record.began_at).until(record.ended_at).attempt(record.attempt);
-        entries.push(Entry { error: error.cloned(), ..entry.step(&name(step)) });
+        entries.push(Entry { error: error.cloned(), ..entry.step(&record.name) });
     }
-    for (&(step, item), record) in &journal.items {
+    for (&(_, item), record) in &journal.items {
         let entry = Entry::of(Event::Attempt, record.began_at).until(record.ended_at).attempt(record.attempt);
-        entries.push(entry.item(Some(item)).step(&name(step)));
+        entries.push(entry.item(Some(item)).step(&record.name));
     }
-    for (&step, record) in &journal.undone {
+    for record in journal.undone.values() {
         let event = if record.error.is_some() { Event::CompensationFailure } else { Event::Compensation };
         let entry = Entry::of(event, record.began_at).until(record.ended_at).attempt(record.attempt);
-        entries.push(Entry { error: record.error.clone(), ..entry.step(&name(step)) });
+        entries.push(Entry { error: record.error.clone(), ..entry.step(&record.name) });
     }
     for (slot, open) in &record.open {
-        if let (Ok(step), Some(began_at), 0) = (slot.parse::<usize>(), open.began_at, open.failures) {
-            entries.push(Entry::of(Event::Wait, began_at).step(&name(step)).next(open.until));
+        if let (Ok(_), Some(began_at), 0) = (slot.parse::<usize>(), open.began_at, open.failures) {
+            entries.push(Entry::of(Event::Wait, began_at).step(&open.name).next(open.until));
         }
     }
     if let Some(at) = record.cancelled_at {

@@ -8,11 +8,10 @@ use serde_json::value::RawValue;
 use super::choreographer::{Choreographer, Engine};
 use super::journal::Journal;
 use super::places;
-use super::records::{SetPart, StepEnd, corrupt};
+use super::records::{SetPart, StepEnd, StepRecord, corrupt};
 use crate::error::StepError;
 use crate::key::{StepKey, Value};
 use crate::outcome::RunState;
-use crate::plan::Plan;
 
 /// The waits of one who waits for a run between looks at it: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -47,8 +46,7 @@ pub struct Run {
     pub error: Option<StepError>,
     /// What did not stop it: skipped jobs, timeouts of waits, compensations that failed.
     pub errors: Vec<StepError>,
-    /// The values of the jobs, by the names of their steps. They are there where the run's version
-    /// is registered.
+    /// The values of the jobs, by the names of their steps.
     pub values: BTreeMap<String, Box<RawValue>>,
     /// The values of the pre-checks, likewise.
     pub pre_checks: BTreeMap<String, Box<RawValue>>,
@@ -143,33 +141,28 @@ impl Engine {
     async fn inspect(&self, at: &Partition, run: &str) -> Result<Option<Run>> {
         places::check_run_id(run)?;
         let Some(journal) = Journal::load(&self.store, at, run, self.now()).await? else { return Ok(None) };
-        let registered = self.shared.version(&journal.record.definition, &journal.record.version);
-        Ok(Some(Run::of(run, &journal, registered.as_ref().map(|registered| &*registered.plan))))
+        Ok(Some(Run::of(run, &journal)))
     }
 }
 
 impl Run {
     /// The run as it stands in its journal.
-    pub(crate) fn of(id: &str, journal: &Journal, plan: Option<&Plan>) -> Self {
+    pub(crate) fn of(id: &str, journal: &Journal) -> Self {
         let Journal { record, .. } = journal;
-        let name = |step: usize| {
-            let leaf = plan.and_then(|plan| plan.leaves.get(step));
-            leaf.map_or_else(|| format!("#{step}"), |leaf| leaf.name.clone().into_owned())
-        };
-        let mut steps: Vec<_> = journal.steps.iter().collect();
-        steps.sort_by_key(|(_, record)| record.order);
+        let mut steps: Vec<_> = journal.steps.values().collect();
+        steps.sort_by_key(|record| record.order);
         let (mut values, mut pre_checks, mut errors) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (&step, record) in steps {
-            for set in &record.set {
+        for StepRecord { name, end, pre_check, set, .. } in steps {
+            for set in set {
                 let into = match set.part {
                     SetPart::Job => &mut values,
                     SetPart::PreCheck => &mut pre_checks,
                 };
-                into.insert(name(set.step), set.value.clone());
+                into.insert(set.name.clone(), set.value.clone());
             }
-            pre_checks.extend(record.pre_check.clone().map(|value| (name(step), value)));
-            match &record.end {
-                StepEnd::Done(value) => drop(values.insert(name(step), value.clone())),
+            pre_checks.extend(pre_check.clone().map(|value| (name.clone(), value)));
+            match end {
+                StepEnd::Done(value) => drop(values.insert(name.clone(), value.clone())),
                 StepEnd::Skipped(error) => errors.push(error.clone()),
                 StepEnd::NotTaken | StepEnd::Failed(_) => {}
             }

@@ -87,13 +87,19 @@ impl Journal {
             }
         };
         let mut journal = Self::of_new(record, found.version, input);
-        for (id, record) in records {
-            journal.add(run, &id, &record)?;
+        let parts = std::mem::take(&mut journal.record.parts);
+        for (id, part) in &parts {
+            journal.add(run, id, part.get().as_bytes())?;
+        }
+        journal.record.parts = parts;
+        for (id, Record { value, .. }) in &records {
+            journal.add(run, id, value)?;
         }
         Ok(Some(journal))
     }
 
-    fn add(&mut self, run: &str, id: &str, Record { value, .. }: &Record) -> Result<()> {
+    /// Takes in what is kept under an id, in the run's own record or in one of its own.
+    fn add(&mut self, run: &str, id: &str, value: &[u8]) -> Result<()> {
         let number =
             |text: &str| text.parse::<usize>().map_err(|source| corrupt(run, id).with_source(source));
         if let Some(step) = id.strip_prefix(places::STEP) {

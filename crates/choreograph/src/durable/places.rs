@@ -45,12 +45,14 @@ pub(crate) fn key(run: &str, id: impl Into<String>) -> Key {
     Key::new(RUN, run, id)
 }
 
-pub(crate) fn step(run: &str, prefix: &str, step: usize) -> Key {
-    key(run, format!("{prefix}{step:05}"))
+/// The id of what is kept of a step.
+pub(crate) fn of_step(prefix: &str, step: usize) -> String {
+    format!("{prefix}{step:05}")
 }
 
-pub(crate) fn item(run: &str, step: usize, item: usize) -> Key {
-    key(run, format!("{ITEM}{step:05}/{item:08}"))
+/// The id of what is kept of an item.
+pub(crate) fn of_item(step: usize, item: usize) -> String {
+    format!("{ITEM}{step:05}/{item:08}")
 }
 
 pub(crate) fn history(run: &str, entry: u64) -> Key {

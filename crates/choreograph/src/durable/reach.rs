@@ -8,7 +8,7 @@ use evenkeel_core::Timestamp;
 use super::advance::slot;
 use super::driver::{Driver, Work};
 use super::places;
-use super::records::{SignalRecord, StepEnd, encode};
+use super::records::{SignalRecord, StepEnd, as_part, encode};
 use super::tasks::Task;
 use crate::attempt::{is_taken, sync};
 use crate::error::{Phase, StepError, StepErrorKind};
@@ -163,11 +163,11 @@ impl Driver {
             });
             match list {
                 Ok((items, json)) => {
-                    let list = encode(&json);
-                    if let Err(error) = self.fits(leaf, list.len()) {
+                    let list = as_part(&json);
+                    if let Err(error) = self.fits(leaf, list.get().len()) {
                         return self.ended(step, now, StepEnd::Failed(error));
                     }
-                    self.changes.fresh.push((places::step(&self.id, places::LIST, step), list));
+                    self.keep(places::of_step(places::LIST, step), list);
                     self.items.insert(step, items);
                 }
                 Err(error) => return self.ended(step, now, StepEnd::Failed(error)),

@@ -7,13 +7,16 @@ use bytes::Bytes;
 use evenkeel_core::{Error, ErrorKind, Result, Timestamp, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::StepError;
 use crate::outcome::RunState;
 
-/// The run itself: what is not said by the records of its steps. It is written where a run begins,
-/// rests, turns or ends, not with each step.
+/// What the run's own record has room for, in bytes of input and parts. It is written again with
+/// each part that it takes in, so what is longer would cost more there than in records of its own.
+const ROOM: usize = 1536;
+
+/// The run itself, and what finished in it as long as that is short.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunRecord {
     pub(crate) definition: String,
@@ -61,6 +64,22 @@ pub(crate) struct RunRecord {
     /// Some of its steps are forgotten already: there is no way back.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) forgotten: bool,
+    /// What would else be records of their own, by the ids of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) parts: BTreeMap<String, Box<RawValue>>,
+}
+
+impl RunRecord {
+    /// Takes a part of the run in, or hands it back where there is no room for it.
+    pub(crate) fn take_in(&mut self, id: String, part: Box<RawValue>) -> Result<(), (String, Box<RawValue>)> {
+        let input = self.input.as_ref().map_or(0, |input| input.get().len());
+        let parts: usize = self.parts.iter().map(|(id, part)| id.len() + part.get().len()).sum();
+        if input + parts + id.len() + part.get().len() > ROOM {
+            return Err((id, part));
+        }
+        self.parts.insert(id, part);
+        Ok(())
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -69,8 +88,10 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// A step, an item or a compensation that has not come to its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Open {
+    /// The name of the step.
+    pub(crate) name: String,
     /// How many attempts failed.
     #[serde(default)]
     pub(crate) failures: u32,
@@ -88,6 +109,13 @@ pub(crate) struct Open {
     pub(crate) taken: bool,
 }
 
+impl Open {
+    pub(crate) fn of(name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name, failures: 0, interruptions: 0, began_at: None, until: None, taken: false }
+    }
+}
+
 /// What the end of a run is told to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parent {
@@ -98,12 +126,16 @@ pub(crate) struct Parent {
 /// A step that came to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StepRecord {
+    pub(crate) name: String,
     /// Counted over all steps of the run in the order in which they ended.
     pub(crate) order: u64,
     pub(crate) attempt: u32,
     pub(crate) began_at: Timestamp,
     pub(crate) ended_at: Timestamp,
     pub(crate) end: StepEnd,
+    /// It has no job: it waited for a time, a signal or a child.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) waited: bool,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) pre_check: Option<Box<RawValue>>,
     /// What its callbacks set.
@@ -122,7 +154,8 @@ pub(crate) enum StepEnd {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SetValue {
-    pub(crate) step: usize,
+    /// The name of the step that it is a value of.
+    pub(crate) name: String,
     pub(crate) part: SetPart,
     pub(crate) value: Box<RawValue>,
 }
@@ -137,6 +170,8 @@ pub(crate) enum SetPart {
 /// A compensation that came to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct UndoRecord {
+    /// The name of the step.
+    pub(crate) name: String,
     pub(crate) attempt: u32,
     pub(crate) began_at: Timestamp,
     pub(crate) ended_at: Timestamp,
@@ -147,6 +182,8 @@ pub(crate) struct UndoRecord {
 /// The value of an item of a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ItemRecord {
+    /// The name of the step.
+    pub(crate) name: String,
     pub(crate) value: Box<RawValue>,
     pub(crate) attempt: u32,
     pub(crate) began_at: Timestamp,
@@ -196,6 +233,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 
 pub(crate) fn encode(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).expect("what is kept of a run is JSON").into()
+}
+
+/// What is to be a part of the run.
+pub(crate) fn as_part(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("what is kept of a run is JSON")
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(run: &str, what: &str, value: &[u8]) -> Result<T> {

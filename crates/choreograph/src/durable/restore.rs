@@ -39,13 +39,12 @@ pub(super) fn restore(
         if let Some(json) = &record.pre_check {
             put(step, Part::PreCheck, leaf.pre_value, json)?;
         }
-        for set in record.set.iter().filter(|set| set.step < plan.leaves.len()) {
-            let target = &plan.leaves[set.step];
+        for set in &record.set {
+            let Some(step) = plan.index_of(&set.name) else { continue };
+            let target = &plan.leaves[step];
             match set.part {
-                SetPart::Job => put(set.step, Part::Job, target.value, &set.value)?,
-                SetPart::PreCheck => {
-                    put(set.step, Part::PreCheck, target.pre_value, &set.value)?;
-                }
+                SetPart::Job => put(step, Part::Job, target.value, &set.value)?,
+                SetPart::PreCheck => put(step, Part::PreCheck, target.pre_value, &set.value)?,
             }
         }
         if let StepEnd::Done(json) = &record.end {

@@ -122,6 +122,7 @@ impl NewRun {
             parent: self.parent.clone(),
             input: (self.input.get().len() <= SHORT_INPUT).then(|| self.input.clone()),
             forgotten: false,
+            parts: std::collections::BTreeMap::new(),
         };
         let entry =
             IndexEntry { run: self.id.clone(), definition: record.definition.clone(), started_at: now };

@@ -100,8 +100,9 @@ impl Engine {
         if parent_record.state.is_final() {
             return Ok(());
         }
+        let key_of_child = places::key(parent, places::of_step(places::CHILD, step));
         let mut batch = Batch::new(at.clone(), now);
-        batch.put(places::step(parent, places::CHILD, step), encode(child), Expect::Any).push(
+        batch.put(key_of_child, encode(child), Expect::Any).push(
             places::RUNS,
             parent,
             now,

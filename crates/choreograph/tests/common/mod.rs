@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use evenkeel_choreograph::{Choreographer, Run, StepContext};
+use evenkeel_choreograph::{Choreographer, Definition, Run, StepContext, Value};
 use evenkeel_core::{AnyStore, ManualClock, MemoryStore, Store};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -56,12 +56,28 @@ impl Bench {
         Choreographer::new(self.store.clone()).clock(self.clock.shared()).lease(Duration::from_secs(30))
     }
 
+    /// A process that has this definition.
+    pub fn process<I: Value>(&self, definition: Definition<I>) -> Choreographer<AnyStore> {
+        let choreographer = self.choreographer();
+        choreographer.register(definition).unwrap();
+        choreographer
+    }
+
+    /// Runs the definition to its end, as run `r` of a process with a worker.
+    pub async fn run<I: Value>(&self, definition: Definition<I>, input: &I) -> Run {
+        let name = definition.name();
+        let choreographer = self.process(definition);
+        let _worker = Running::start(&choreographer);
+        choreographer.start(name, "r", input).await.unwrap();
+        self.outcome(&choreographer, "r").await
+    }
+
     /// Waits for a run's end, moving the clock whenever everybody has come to rest.
     pub async fn outcome<S: Store + Clone>(&self, choreographer: &Choreographer<S>, run: &str) -> Run {
         self.pass(choreographer.outcome(run)).await.unwrap()
     }
 
-    /// Moves the clock a minute at a time until the future is ready.
+    /// Moves the clock seven seconds at a time until the future is ready.
     pub async fn pass<F: Future>(&self, future: F) -> F::Output {
         tokio::pin!(future);
         loop {
