@@ -19,7 +19,7 @@ const APPENDED: usize = 10;
 
 /// What a read model is written with.
 #[derive(Clone, Copy, PartialEq)]
-enum Model {
+pub(super) enum Model {
     Count,
     Records,
     Rows,
@@ -55,7 +55,7 @@ pub(super) async fn run(
         return Ok(());
     }
     let native = Native::open(server).await?;
-    let events = fill(&native, plan.events).await?;
+    let events = fill(&native, plan.events, APPENDED).await?;
     let plain = Plain::open(server, events).await?;
     for (case, model, mode) in CASES {
         let has_rows = matches!(native, Native::Sqlite { .. } | Native::Pg(_));
@@ -68,8 +68,8 @@ pub(super) async fn run(
             rate(&native, format!("{case} {round}"), model, mode, events)
         };
         let limit = async || match (&plain, model) {
-            (Some(plain), Model::Rows) => plain.rate().await.map(Some),
-            _ => Ok(None),
+            (None, _) | (_, Model::Records) => Ok(None),
+            (Some(plain), Model::Count | Model::Rows) => plain.rate(model).await.map(Some),
         };
         let before = resident_mib()?;
         let (value, limit) = beside(cell, limit).await?;
@@ -81,23 +81,23 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Appends events to all streams in turn; returns how many.
-async fn fill(native: &Native, events: usize) -> Result<usize> {
+/// Appends events to all streams in turn, so many at a time; returns how many.
+pub(super) async fn fill(native: &Native, events: usize, at_a_time: usize) -> Result<usize> {
     let store = EventStore::new(native.any());
-    let appends = events.div_ceil(APPENDED);
+    let appends = events.div_ceil(at_a_time);
     stream::iter(0..appends)
         .map(|append| {
             let store = store.clone();
             async move {
                 let stream = format!("account-{}", append % STREAMS);
-                let deposits = vec![Deposited { cents: 5 }; APPENDED];
+                let deposits = vec![Deposited { cents: 5 }; at_a_time];
                 store.append(&stream, ExpectStream::Any, &deposits).await.map(drop)
             }
         })
         .buffer_unordered(64)
         .try_collect::<()>()
         .await?;
-    Ok(appends * APPENDED)
+    Ok(appends * at_a_time)
 }
 
 async fn rate(native: &Native, name: String, model: Model, mode: Mode, events: usize) -> Result<f64> {

@@ -1,9 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel::core::{ExpectStream, Transactional};
 use evenkeel::projections::{EventStore, Projection, Projector};
 
+use super::catch_up::STREAMS;
 use super::models::{Balances, Deposited};
+use super::plain::Plain;
 use super::stores::Native;
 use super::{Cell, Plan, row};
 use crate::Result;
@@ -32,14 +34,18 @@ pub(super) async fn run(
         Native::Pg(store) => waits(store.clone(), plan.duration).await?,
         _ => waits(native.any(), plan.duration).await?,
     };
+    let plain = match Plain::open(server, 1).await? {
+        Some(plain) => Some(plain.waits(plan.duration).await?),
+        None => None,
+    };
     for percent in [50, 99] {
         let (case, value) = (format!("{CASE}, p{percent}"), percentile(&waits, percent));
-        row(report, Cell { case, store, callers: 1, unit: "us", value, limit: None });
+        let limit = plain.as_ref().map(|waits| percentile(waits, percent));
+        row(report, Cell { case, store, callers: 1, unit: "us", value, limit });
     }
     Ok(())
 }
 
-/// Microseconds, sorted.
 async fn waits<S>(store: S, duration: Duration) -> Result<Vec<f64>>
 where
     Balances: Projector<S::Conn>,
@@ -51,23 +57,37 @@ where
         let projection = projection.clone();
         async move { projection.run(std::future::pending()).await }
     });
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / EVENTS);
-    let (began, mut waits) = (now(), Vec::new());
-    // The first ones wait for the node to take its partitions.
-    for n in 0.. {
-        ticks.tick().await;
-        let stream = format!("account-{}", n % 1_000);
+    let waits = paced(duration, async |n| {
+        let stream = format!("account-{}", n % STREAMS);
         let appended = events.append(&stream, ExpectStream::Any, &[Deposited { cents: 5 }]).await?;
         let returned = now();
         projection.wait_for(&appended).await?;
-        if n >= EVENTS {
+        Ok(returned)
+    })
+    .await;
+    running.abort();
+    waits
+}
+
+/// Calls so many times a second as events are appended; each call says when its wait began. Returns how
+/// long they took, in microseconds, sorted.
+pub(super) async fn paced(
+    duration: Duration,
+    mut call: impl AsyncFnMut(usize) -> Result<Instant>,
+) -> Result<Vec<f64>> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / EVENTS);
+    let (began, mut waits) = (now(), Vec::new());
+    for n in 0.. {
+        ticks.tick().await;
+        let returned = call(n).await?;
+        // The first ones wait for the node to take its partitions.
+        if now().duration_since(began) > Duration::from_secs(1) {
             waits.push(returned.elapsed().as_secs_f64() * 1e6);
         }
         if now().duration_since(began) > duration + Duration::from_secs(2) {
             break;
         }
     }
-    running.abort();
     waits.sort_by(f64::total_cmp);
     Ok(waits)
 }

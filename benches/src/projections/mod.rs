@@ -2,6 +2,7 @@
 
 mod append; // events into streams
 mod catch_up; // a log into a read model
+mod footprint; // what a long log takes up
 mod latency; // from an append to the read model
 mod models; // what is projected
 mod plain; // the same by hand
@@ -28,7 +29,8 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
     eprintln!("{store}: {}", server.conditions());
     append::run(store, &server, plan, report).await?;
     catch_up::run(store, &server, plan, report).await?;
-    latency::run(store, &server, plan, report).await
+    latency::run(store, &server, plan, report).await?;
+    footprint::run(store, &server, plan, report).await
 }
 
 struct Cell {

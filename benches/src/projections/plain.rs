@@ -2,12 +2,14 @@
 //! statement, in a transaction with the position.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, Row, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::catch_up::STREAMS;
+use super::catch_up::{Model, STREAMS};
+use super::latency::paced;
 use super::models::{Deposited, TABLE, add_on_pg, add_on_sqlite};
 use crate::Result;
 use crate::measure::now;
@@ -21,26 +23,67 @@ const POSITION: &str = "CREATE TABLE IF NOT EXISTS plain_position (position BIGI
 const READ: &str =
     "SELECT position, stream, payload FROM plain_log WHERE position > $1 ORDER BY position LIMIT $2";
 
-/// Two databases have two types of everything, and the same statements.
-macro_rules! project {
-    ($conn:expr, $add:expr, $events:expr) => {{
-        let conn = &mut *$conn;
-        for statement in TABLE.into_iter().chain(["DELETE FROM plain_position"]) {
-            conn.execute(statement).await?;
+const UPDATE: &str = "UPDATE plain_position SET position = $1";
+const APPEND: &str = "INSERT INTO plain_log VALUES ($1, $2, $3)";
+
+/// Applies a page after a position; evaluates to the position that is reached, where there was anything.
+///
+/// Macros, since two databases have two types of everything, and the same statements.
+macro_rules! apply_page {
+    ($conn:expr, $add:expr, $model:expr, $position:expr) => {{
+        let rows = sqlx::query(READ).bind($position).bind(PAGE).fetch_all(&mut *$conn).await?;
+        match rows.last().map(|last| last.get::<i64, _>(0)) {
+            None => None,
+            Some(reached) => {
+                let mut tx = $conn.begin().await?;
+                if $model == Model::Rows {
+                    let sums = sums(rows.iter().map(|row| (row.get(1), row.get(2))))?;
+                    $add(sums, &mut tx).await?;
+                }
+                sqlx::query(UPDATE).bind(reached).execute(&mut *tx).await?;
+                tx.commit().await?;
+                Some(reached)
+            }
         }
-        conn.execute("INSERT INTO plain_position VALUES (0)").await?;
+    }};
+}
+
+macro_rules! begin_anew {
+    ($conn:expr) => {
+        for statement in TABLE.into_iter().chain(["DELETE FROM plain_position"]) {
+            $conn.execute(statement).await?;
+        }
+        $conn.execute("INSERT INTO plain_position VALUES (0)").await?;
+    };
+}
+
+macro_rules! project {
+    ($conn:expr, $add:expr, $model:expr, $events:expr) => {{
+        let conn = &mut *$conn;
+        begin_anew!(conn);
         let (began, mut position) = (now(), 0_i64);
-        loop {
-            let rows = sqlx::query(READ).bind(position).bind(PAGE).fetch_all(&mut *conn).await?;
-            let Some(last) = rows.last() else { break };
-            position = last.get(0);
-            let sums = sums(rows.iter().map(|row| (row.get(1), row.get(2))))?;
-            let mut tx = conn.begin().await?;
-            $add(sums, &mut tx).await?;
-            sqlx::query("UPDATE plain_position SET position = $1").bind(position).execute(&mut *tx).await?;
-            tx.commit().await?;
+        while let Some(reached) = apply_page!(conn, $add, $model, position) {
+            position = reached;
         }
         Ok($events as f64 / began.elapsed().as_secs_f64())
+    }};
+}
+
+macro_rules! follow {
+    ($conn:expr, $add:expr, $events:expr, $pace:expr) => {{
+        let conn = &mut *$conn;
+        begin_anew!(conn);
+        let mut position = i64::try_from($events)?;
+        paced($pace, async |n| {
+            let stream = format!("account-{}", n % STREAMS);
+            let append = sqlx::query(APPEND).bind(position + 1).bind(stream).bind(r#"{"cents":5}"#);
+            append.execute(&mut *conn).await?;
+            let returned = now();
+            position =
+                apply_page!(conn, $add, Model::Rows, position).ok_or("what was appended is not there")?;
+            Ok(returned)
+        })
+        .await
     }};
 }
 
@@ -90,11 +133,19 @@ impl Plain {
         })
     }
 
-    /// Events a second, from the first to the last.
-    pub(crate) async fn rate(&self) -> Result<f64> {
+    /// Events a second, from the first to the last, added up or only counted.
+    pub(crate) async fn rate(&self, model: Model) -> Result<f64> {
         match self {
-            Self::Pg { conn, events } => project!(conn.lock().await, add_on_pg, *events),
-            Self::Sqlite { conn, events, .. } => project!(conn.lock().await, add_on_sqlite, *events),
+            Self::Pg { conn, events } => project!(conn.lock().await, add_on_pg, model, *events),
+            Self::Sqlite { conn, events, .. } => project!(conn.lock().await, add_on_sqlite, model, *events),
+        }
+    }
+
+    /// How long after an append has returned its event is added up, where nobody has to be told.
+    pub(crate) async fn waits(&self, duration: Duration) -> Result<Vec<f64>> {
+        match self {
+            Self::Pg { conn, events } => follow!(conn.lock().await, add_on_pg, *events, duration),
+            Self::Sqlite { conn, events, .. } => follow!(conn.lock().await, add_on_sqlite, *events, duration),
         }
     }
 }

@@ -109,7 +109,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         if self.is_initialised(version).await? { Ok(()) } else { Err(error) }
     }
 
-    async fn is_initialised(&self, version: u32) -> Result<bool> {
+    pub(crate) async fn is_initialised(&self, version: u32) -> Result<bool> {
         let (shared, key) = (&*self.shared, places::initialised(self.name(), version));
         Ok(shared.store().get_one(&shared.operations.home(), shared.now(), &key).await?.is_some())
     }

@@ -31,6 +31,12 @@ pub(crate) fn given_up(projection: &str, then: OnFailure) {
         .increment(1);
 }
 
+pub(crate) fn compacted(projection: &str, outcome: &'static str) {
+    let projection = projection.to_owned();
+    metrics::counter!("evenkeel_projections_compactions_total", "projection" => projection, "outcome" => outcome)
+        .increment(1);
+}
+
 pub(crate) fn lag(projection: &str, at: &Partition, events: u64) {
     let (projection, partition) = (projection.to_owned(), at.to_string());
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

@@ -53,6 +53,11 @@ pub(crate) fn retired(name: &str, version: u32) -> Key {
     Key::new("projections.retired", name, number(version))
 }
 
+/// When a version was compacted last, in each partition.
+pub(crate) fn compacted(name: &str, version: u32) -> Key {
+    Key::new("projections.compacted", name, number(version))
+}
+
 /// What belongs to a version beside its position.
 pub(crate) fn group(name: &str, version: u32) -> String {
     format!("{name}/{}", number(version))

@@ -1,6 +1,8 @@
 use std::fmt;
+use std::pin::{Pin, pin};
+use std::time::Duration;
 
-use evenkeel_core::{Batch, BoxError, Filter, Partition, Result, Tx};
+use evenkeel_core::{Batch, BoxError, Clock, Filter, Partition, Result, Tx};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +31,16 @@ pub trait Projector<C: 'static>: Send + Sync + 'static {
         Filter::all()
     }
 
+    /// How long an event may take to be applied, from when there is a connection; as long as it needs
+    /// unless it says so.
+    ///
+    /// What takes longer is dropped, its writes with it, and is a failure of the event. Where
+    /// [`apply_batch`](Self::apply_batch) is written otherwise, the events of a call have the time
+    /// of all of them together, if each has one.
+    fn timeout(&self, _event: &Recorded) -> Option<Duration> {
+        None
+    }
+
     /// Makes what `version` of the read model needs, such as its tables. Runs once for each version,
     /// before its first event, in a transaction on the projection's home partition.
     fn init(&self, _version: u32, _tx: &mut Tx<C>) -> impl Future<Output = Result<(), BoxError>> + Send {
@@ -54,10 +66,28 @@ pub trait Projector<C: 'static>: Send + Sync + 'static {
         async move {
             for (event, index) in events.iter().zip(0..) {
                 context.at = Some(index);
-                self.apply(event, context).await?;
+                let (clock, limit) = (context.clock, self.timeout(event));
+                context.connect(limit).await?;
+                within(clock, limit, pin!(self.apply(event, context))).await?;
             }
             Ok(())
         }
+    }
+
+    /// Takes a step to make `version` of the read model smaller, in a transaction on one of the
+    /// partitions, and says whether there is more to do there. Nothing is, unless it is written
+    /// otherwise.
+    ///
+    /// It runs where the projection is told [how often](crate::Projection::compact_every), on the
+    /// node that has the partition, beside what is applied meanwhile, and must be small: others wait
+    /// for what it holds. A step that fails is done over where the store caused it; otherwise it is
+    /// logged and counted, and stops nothing.
+    fn compact(
+        &self,
+        _version: u32,
+        _tx: &mut Tx<C>,
+    ) -> impl Future<Output = Result<Compacted, BoxError>> + Send {
+        std::future::ready(Ok(Compacted::All))
     }
 
     /// Removes what `version` of the read model has, in a transaction on the projection's home
@@ -67,6 +97,15 @@ pub trait Projector<C: 'static>: Send + Sync + 'static {
     }
 }
 
+/// How far a read model is compacted in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compacted {
+    /// There is more to do.
+    More,
+    /// There is nothing more to do for now.
+    All,
+}
+
 /// What a handler works with.
 pub struct Context<'a, C, T> {
     /// The state before the event, and after it.
@@ -74,6 +113,7 @@ pub struct Context<'a, C, T> {
     tx: &'a mut Tx<C>,
     version: u32,
     effects: Effects,
+    clock: &'a dyn Clock,
     /// Which event of the batch is applied, where that is known.
     pub(crate) at: Option<usize>,
 }
@@ -86,8 +126,14 @@ pub(crate) enum Effects {
 }
 
 impl<'a, C: 'static, T> Context<'a, C, T> {
-    pub(crate) fn new(tx: &'a mut Tx<C>, state: &'a mut T, version: u32, effects: Effects) -> Self {
-        Self { state, tx, version, effects, at: None }
+    pub(crate) fn new(
+        tx: &'a mut Tx<C>,
+        state: &'a mut T,
+        version: u32,
+        effects: Effects,
+        clock: &'a dyn Clock,
+    ) -> Self {
+        Self { state, tx, version, effects, clock, at: None }
     }
 
     /// The connection, taken from the database at the first call of a commit.
@@ -96,6 +142,14 @@ impl<'a, C: 'static, T> Context<'a, C, T> {
     /// Those of [`Tx::conn`].
     pub async fn conn(&mut self) -> Result<&mut C> {
         self.tx.conn().await
+    }
+
+    /// Takes the connection ahead of what has a limit: who is made to wait for it is not slow.
+    pub(crate) async fn connect(&mut self, limit: Option<Duration>) -> Result<()> {
+        if limit.is_some() {
+            self.conn().await?;
+        }
+        Ok(())
     }
 
     /// The version of the read model that is written, for the names of its tables.
@@ -133,4 +187,15 @@ impl<C, T: fmt::Debug> fmt::Debug for Context<'_, C, T> {
             .field("effects", &self.effects)
             .finish_non_exhaustive()
     }
+}
+
+/// What comes of a handler's work, which fails where it takes longer than `limit`.
+pub(crate) async fn within<F: Future<Output = Result<(), BoxError>>>(
+    clock: &dyn Clock,
+    limit: Option<Duration>,
+    work: Pin<&mut F>,
+) -> Result<(), BoxError> {
+    let Some(limit) = limit else { return work.await };
+    let outcome = clock.timeout_at(clock.now() + limit, work).await;
+    outcome.unwrap_or_else(|| Err(format!("the handler took longer than {limit:?}").into()))
 }

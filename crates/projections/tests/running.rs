@@ -135,6 +135,24 @@ async fn no_partition_is_lost_by_a_panic() {
     assert_eq!(bank.rows("panics").await.len(), 3);
 }
 
+#[tokio::test]
+async fn who_waits_where_the_projection_runs_is_told_at_once() {
+    let bank = Bank::new();
+    let projection = Mode::Stream.of(&bank, &Sums::default());
+    let running = tokio::spawn({
+        let projection = projection.clone();
+        async move { projection.run(std::future::pending()).await }
+    });
+    let first = bank.deposit("a", &[1]).await;
+    kit::with_moving_clock(&bank.clock, projection.wait_for(&first)).await.unwrap();
+    let before = bank.now();
+    let next = bank.deposit("a", &[2]).await;
+    // No time passes, so whoever waits for some hangs.
+    projection.wait_for(&next).await.unwrap();
+    assert_eq!((bank.row("sums-1", "a").await, bank.now()), (Some(3), before));
+    running.abort();
+}
+
 /// Pauses the projection at an event, in the middle of many.
 struct Pausing {
     operations: Operations<MemoryStore>,

@@ -1,11 +1,13 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::time::Duration;
 
 use evenkeel_core::{BoxError, Error, ErrorKind, RetryHint, Transactional, Tx};
 use futures_util::FutureExt;
 
 use super::Shared;
-use crate::projector::{Context, Effects};
+use crate::projector::{Context, Effects, within};
 use crate::{Projector, Recorded};
 
 /// How much is kept of what a handler says about its failure, in bytes.
@@ -32,14 +34,22 @@ where
     P: Projector<S::Conn>,
     S: Transactional + Clone,
 {
-    let mut context = Context::new(tx, state, version, effects);
-    let applied = guarded(async { shared.projector.apply_batch(events, &mut context).await }).await;
+    let mut context = Context::new(tx, state, version, effects, shared.clock());
+    let applied = guarded(async {
+        let limit = events.iter().try_fold(Duration::ZERO, |limit, event| {
+            Some(limit.saturating_add(shared.projector.timeout(event)?))
+        });
+        context.connect(limit).await?;
+        let work = pin!(shared.projector.apply_batch(events, &mut context));
+        within(shared.clock(), limit, work).await
+    });
+    let applied = applied.await;
     let at = context.at;
     applied.map_err(|error| HandlerError { at, error })
 }
 
 /// Runs a method of a projector; a panic is a failure.
-pub(crate) async fn guarded(work: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(outcome) => outcome,
         Err(panic) => Err(format!("the handler panicked: {}", panic_text(&*panic)).into()),

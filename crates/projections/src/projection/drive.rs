@@ -276,7 +276,9 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
         if let (Some(cursor), Some(position)) = (&mut self.cursor, to) {
             let stored = cursor.stored.moved(position, self.shared.now());
             **cursor = Cursor { stored, record: Some(version) };
-            self.shared.moved.notify_waiters();
+            self.shared.moves.send_modify(|moves| {
+                moves.insert((self.at.clone(), self.version), position);
+            });
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::projector::Effects;
 /// double, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const FIRST_OUTRUN: Duration = Duration::from_millis(2);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What runs one partition whenever this node holds it.
 pub(super) struct Host<P, S> {
@@ -71,13 +71,14 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Host<P, S> {
         }
     }
 
-    /// Works on the partition for as long as it is held: on the active version and on the one that
-    /// is being built side by side, so that neither waits for the other.
+    /// Works on the partition for as long as it is held: on the active version, on the one that is
+    /// being built, and on what is to be compacted side by side, so that none waits for another.
     async fn hold(&self, mut held: Held) {
         let mut closing = self.closing.clone();
         let end = tokio::select! {
             () = Box::pin(self.serve()) => End::Shed,
             never = Box::pin(self.build()) => match never {},
+            never = Box::pin(self.compact()) => match never {},
             () = self.keep(&mut held) => End::Lost,
             _ = closing.wait_for(|closing| *closing) => End::Closing,
         };
@@ -124,6 +125,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Host<P, S> {
         let shared = &self.node.shared;
         let mut version = Hosted::new(self, Effects::Silent);
         let (mut look, mut looked_at) = (None, Timestamp::MIN);
+        let mut moves = shared.moves.subscribe();
         loop {
             let next = version.advance().await;
             let is_time = shared.now().since(looked_at) >= shared.settings.poll;
@@ -139,7 +141,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Host<P, S> {
                 Next::After(wait) => shared.clock().sleep(wait).await,
                 // What it follows is the active version, not the log.
                 Next::Later if version.run.is_some() => tokio::select! {
-                    () = shared.moved.notified() => {}
+                    _ = moves.changed() => {}
                     () = shared.clock().sleep(shared.settings.poll) => {}
                 },
                 Next::Later => shared.clock().sleep(shared.settings.poll).await,

@@ -1,6 +1,7 @@
 mod alone;
 mod apply;
 mod catch_up;
+mod compact;
 mod cursor;
 mod drive;
 mod host;
@@ -20,12 +21,13 @@ mod window;
 pub(crate) use self::apply::{guarded, may_pass};
 pub(crate) use self::cursor::Position;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_core::{Clock, Error, ErrorKind, Result, Store, Timestamp, Transactional};
-use tokio::sync::Notify;
+use evenkeel_core::{Clock, Error, ErrorKind, Partition, Result, Store, Timestamp, Transactional};
+use tokio::sync::watch;
 
 use crate::{EventStore, OnFailure, Operations, Policy, Projector, places};
 
@@ -42,9 +44,12 @@ pub(crate) struct Shared<P, S> {
     pub(crate) events: EventStore<S>,
     pub(crate) projector: P,
     pub(crate) settings: Settings,
-    /// Told when a position has moved here.
-    pub(crate) moved: Notify,
+    /// What this process has moved.
+    pub(crate) moves: watch::Sender<Moves>,
 }
+
+/// The positions of versions in partitions that a process has committed.
+pub(crate) type Moves = HashMap<(Partition, u32), u64>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -54,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) lease: Duration,
     pub(crate) poll: Duration,
+    pub(crate) compact_every: Option<Duration>,
 }
 
 /// What is in order.
@@ -88,10 +94,11 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
             concurrency: 4,
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(1),
+            compact_every: None,
         };
         let operations = Operations::new(events.store.clone(), name).clock(Arc::clone(&events.clock));
-        let moved = Notify::new();
-        Self { shared: Arc::new(Shared { operations, events, projector, settings, moved }) }
+        let moves = watch::Sender::default();
+        Self { shared: Arc::new(Shared { operations, events, projector, settings, moves }) }
     }
 
     /// What becomes of an event whose handler fails; the projection stops unless this says
@@ -126,6 +133,14 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     #[must_use]
     pub fn poll(self, poll: Duration) -> Self {
         self.with(|settings| settings.poll = poll)
+    }
+
+    /// How often the read model is [compacted](Projector::compact) in each partition while the
+    /// projection [runs](Self::run); never unless set. That a partition moves to another node, or is
+    /// run anew, makes it no sooner and no later.
+    #[must_use]
+    pub fn compact_every(self, interval: Duration) -> Self {
+        self.with(|settings| settings.compact_every = Some(interval))
     }
 
     /// Its name.

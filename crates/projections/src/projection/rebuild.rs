@@ -89,7 +89,9 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
         let shared = &*self.shared;
         let group = places::group(self.name(), version);
         let mut batch = Batch::new(at.clone(), shared.now());
-        batch.delete(places::position(self.name(), version), Expect::Any);
+        for key in [places::position(self.name(), version), places::compacted(self.name(), version)] {
+            batch.delete(key, Expect::Any);
+        }
         shared.store().commit(batch).await?;
         for space in [places::STATE, places::PARKED, places::DEAD] {
             loop {

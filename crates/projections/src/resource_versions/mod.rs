@@ -1,3 +1,9 @@
+mod checkpoints; // streams, and how far one has come in them
+mod reset; // all of a handler's, forgotten
+
+pub use self::checkpoints::Advance;
+pub use self::reset::Reset;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -5,8 +11,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use evenkeel_core::{
-    AnyStore, Batch, Clock, Error, ErrorKind, Expect, Found, Key, Op, Partition, Result, Store, StoreExt,
-    SystemClock, Transactional, Tx, Version,
+    AnyStore, Batch, Clock, Error, ErrorKind, Expect, Found, Key, Op, Partition, Record, Result, Store,
+    StoreExt, SystemClock, Transactional, Tx, Version,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,6 +33,9 @@ const SPACE: &str = "projections.resource";
 /// | some | empty | deletes where it is at `current` |
 /// | empty | empty | holds where absent |
 ///
+/// Where a resource is a stream, its version is best how far one has come in it: a
+/// [checkpoint](Self::checkpoint) moves from one offset to [another](Self::advance).
+///
 /// Methods fail as [`Store::commit`] and [`Store::get`] do. After `OutcomeUnknown`, read the
 /// version again. Dropping the future of a write does not cancel a commit that has begun.
 #[derive(Clone)]
@@ -40,7 +49,31 @@ pub struct ResourceVersions<S = AnyStore> {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     resource: String,
-    version: String,
+    #[serde(with = "base64_text")]
+    version: Bytes,
+}
+
+impl Stored {
+    fn read(key: &Key, record: &Record) -> Result<Self> {
+        serde_json::from_slice(&record.value).map_err(|source| {
+            Error::new(ErrorKind::Corrupt, "the record is not a resource's version")
+                .with("key", key)
+                .with_source(source)
+        })
+    }
+}
+
+mod base64_text {
+    use super::{BASE64_STANDARD, Bytes, Deserialize, Engine};
+
+    pub(super) fn serialize<S: serde::Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&base64::display::Base64Display::new(bytes, &BASE64_STANDARD))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        BASE64_STANDARD.decode(&*text).map(Bytes::from).map_err(serde::de::Error::custom)
+    }
 }
 
 impl<S: Store + Clone> ResourceVersions<S> {
@@ -83,12 +116,7 @@ impl<S: Store + Clone> ResourceVersions<S> {
     /// Brings the resource from `current` to `next`; `false`, and nothing is written, where it is
     /// at another version, or is written at the same time.
     pub async fn update(&self, resource: &str, current: &[u8], next: &[u8]) -> Result<bool> {
-        let mut batch = self.batch(resource);
-        if !self.update_in(&mut batch, resource, current, next).await? {
-            return Ok(false);
-        }
-        let outcome = self.store.commit(batch).await.map(drop);
-        self.false_where_outrun(resource, outcome)
+        Ok(self.commit_update(resource, current, next).await?.is_none())
     }
 
     /// Adds an [`update`](Self::update) to a batch of the resource's partition. `false`, and nothing
@@ -104,6 +132,27 @@ impl<S: Store + Clone> ResourceVersions<S> {
         current: &[u8],
         next: &[u8],
     ) -> Result<bool> {
+        Ok(self.add_update(batch, resource, current, next).await?.is_none())
+    }
+
+    /// Commits an update, or says which version is in its way.
+    async fn commit_update(&self, resource: &str, current: &[u8], next: &[u8]) -> Result<Option<Bytes>> {
+        let mut batch = self.batch(resource);
+        if let Some(found) = self.add_update(&mut batch, resource, current, next).await? {
+            return Ok(Some(found));
+        }
+        let outcome = self.store.commit(batch).await.map(drop);
+        self.in_the_way(resource, outcome)
+    }
+
+    /// Adds an update to a batch, or says which version is in its way already.
+    async fn add_update(
+        &self,
+        batch: &mut Batch,
+        resource: &str,
+        current: &[u8],
+        next: &[u8],
+    ) -> Result<Option<Bytes>> {
         let home = self.partition_of(resource);
         if *batch.at() != home {
             return Err(Error::new(
@@ -113,35 +162,28 @@ impl<S: Store + Clone> ResourceVersions<S> {
             .with("batch", batch.at())
             .with("resource", home));
         }
-        let found = self.read(resource).await?;
-        let expect = match &found {
-            Some((version, _)) if version != current => return Ok(false),
-            None if !current.is_empty() => return Ok(false),
-            Some((_, record)) => Expect::Version(*record),
+        let expect = match self.read(resource).await? {
+            Some((version, _)) if version != current => return Ok(Some(version)),
+            None if !current.is_empty() => return Ok(Some(Bytes::new())),
+            Some((_, record)) => Expect::Version(record),
             None => Expect::Absent,
         };
         batch.op(self.write(resource, next, expect));
-        Ok(true)
+        Ok(None)
     }
 
     /// What stands for the resource: its version, and that of the record.
     async fn read(&self, resource: &str) -> Result<Option<(Bytes, Version)>> {
         let (at, key) = (self.partition_of(resource), self.key(resource));
-        let Some(record) = self.store.get_one(&at, self.clock.now(), &key).await? else { return Ok(None) };
-        let corrupt =
-            || Error::new(ErrorKind::Corrupt, "the record is not a resource's version").with("key", &key);
-        let stored: Stored =
-            serde_json::from_slice(&record.value).map_err(|source| corrupt().with_source(source))?;
-        let version =
-            BASE64_STANDARD.decode(stored.version).map_err(|source| corrupt().with_source(source))?;
-        Ok(Some((version.into(), record.version)))
+        let found = self.store.get_one(&at, self.clock.now(), &key).await?;
+        found.map(|record| Ok((Stored::read(&key, &record)?.version, record.version))).transpose()
     }
 
     /// An absent resource has no record, so that nothing stands in the way of creating it again.
     fn write(&self, resource: &str, version: &[u8], expect: Expect) -> Op {
         let key = self.key(resource);
         if !version.is_empty() {
-            let stored = Stored { resource: resource.to_owned(), version: BASE64_STANDARD.encode(version) };
+            let stored = Stored { resource: resource.to_owned(), version: Bytes::copy_from_slice(version) };
             let value = serde_json::to_vec(&stored).expect("two texts turn into JSON").into();
             return Op::Put { key, value, expect, expires_at: None };
         }
@@ -151,14 +193,16 @@ impl<S: Store + Clone> ResourceVersions<S> {
         }
     }
 
-    fn false_where_outrun(&self, resource: &str, outcome: Result<()>) -> Result<bool> {
+    /// The version that a commit with an update found in the way of it.
+    fn in_the_way(&self, resource: &str, outcome: Result<()>) -> Result<Option<Bytes>> {
+        let Err(error) = outcome else { return Ok(None) };
         let own = self.key(resource);
-        match outcome {
-            Ok(()) => Ok(true),
-            Err(error) => match error.conflict().map(|conflict| &conflict.found) {
-                Some(Found::Record { key, .. }) if *key == own => Ok(false),
-                _ => Err(error),
-            },
+        match error.conflict().map(|conflict| &conflict.found) {
+            Some(Found::Record { key, record: None }) if *key == own => Ok(Some(Bytes::new())),
+            Some(Found::Record { key, record: Some(record) }) if *key == own => {
+                Ok(Some(Stored::read(key, record)?.version))
+            }
+            _ => Err(error),
         }
     }
 
@@ -195,17 +239,43 @@ impl<S: Transactional + Clone> ResourceVersions<S> {
         F: FnOnce(Tx<S::Conn>) -> Fut,
         Fut: Future<Output = Result<(), E>> + Send,
     {
-        let mut tx = self.store.begin(self.partition_of(resource), self.clock.now()).await?;
-        if !self.update_in(tx.batch(), resource, current, next).await? {
-            return Ok(false);
-        }
-        let (lent, loan) = tx.lend();
-        work(lent).await?;
-        let kept = || Error::new(ErrorKind::InvalidInput, "the work kept its transaction");
-        let tx = loan.reclaim().ok_or_else(kept)?;
-        let outcome = self.store.finish(tx).await.map(drop);
-        Ok(self.false_where_outrun(resource, outcome)?)
+        Ok(self.commit_update_with(resource, current, next, work).await?.is_none())
     }
+
+    /// Commits an update with what `work` writes, or says which version is in its way.
+    async fn commit_update_with<E, F, Fut>(
+        &self,
+        resource: &str,
+        current: &[u8],
+        next: &[u8],
+        work: F,
+    ) -> Result<Option<Bytes>, E>
+    where
+        E: From<Error>,
+        F: FnOnce(Tx<S::Conn>) -> Fut,
+        Fut: Future<Output = Result<(), E>> + Send,
+    {
+        let mut tx = self.store.begin(self.partition_of(resource), self.clock.now()).await?;
+        if let Some(found) = self.add_update(tx.batch(), resource, current, next).await? {
+            return Ok(Some(found));
+        }
+        let tx = lent(tx, work).await?;
+        let outcome = self.store.finish(tx).await.map(drop);
+        Ok(self.in_the_way(resource, outcome)?)
+    }
+}
+
+/// A transaction with what `work` writes.
+async fn lent<C: 'static, E, F, Fut>(tx: Tx<C>, work: F) -> Result<Tx<C>, E>
+where
+    E: From<Error>,
+    F: FnOnce(Tx<C>) -> Fut,
+    Fut: Future<Output = Result<(), E>> + Send,
+{
+    let (lent, loan) = tx.lend();
+    work(lent).await?;
+    let kept = || Error::new(ErrorKind::InvalidInput, "the work kept its transaction");
+    Ok(loan.reclaim().ok_or_else(kept)?)
 }
 
 impl<S> fmt::Debug for ResourceVersions<S> {
