@@ -35,7 +35,7 @@ CREATE TABLE evenkeel.stream (
     PRIMARY KEY (part, stream)
 ) WITH (fillfactor = 80);
 
-CREATE INDEX stream_unswept ON evenkeel.stream (part) WHERE swept < trimmed;
+CREATE INDEX stream_unswept ON evenkeel.stream (part, swept) WHERE swept < trimmed;
 
 -- A swept event keeps its row, without payload and metadata, so that its position stays taken.
 CREATE TABLE evenkeel.event (

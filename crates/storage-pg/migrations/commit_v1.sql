@@ -64,6 +64,8 @@ DECLARE
     -- By wave: how many of its batches are to be written.
     holding integer[];
     nth integer;
+    -- Whether any job changes. One that is extended to the end it has only proves its lease.
+    moves_jobs boolean := false;
     -- By place in the arrays of streams: how many events the stream had, and how far beyond the end of
     -- the log the first new one goes.
     stream_had bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(s_batch)]);
@@ -77,9 +79,10 @@ BEGIN
     PERFORM evenkeel.enter_v1(of_store, whole, part_lock, locks);
 
     IF cardinality(j_batch) > 0 THEN
-        PERFORM FROM unnest(j_queue, j_id) AS o (queue, id)
+        SELECT bool_or(o.does <> 'extend' OR o.at <> j.leased_until) INTO moves_jobs
+        FROM unnest(j_does, j_queue, j_id, j_at) AS o (does, queue, id, at)
         CROSS JOIN LATERAL (
-            SELECT FROM evenkeel.job j
+            SELECT j.leased_until FROM evenkeel.job j
             WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
         ) j;
     END IF;
@@ -219,17 +222,19 @@ BEGIN
             WHERE o.does = 'delete' AND b_wave[o.batch] = wave AND NOT refused[o.batch] AND d.ctid = r.ctid;
         END IF;
 
-        IF cardinality(j_batch) > 0 THEN
+        IF moves_jobs THEN
             -- An acknowledged job stays where one was pushed meanwhile. The rows were locked above, so
             -- that they are where they were found.
-            DELETE FROM evenkeel.job d
-            USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
-            CROSS JOIN LATERAL (
-                SELECT j.ctid, j.pending_due FROM evenkeel.job j
-                WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
-            ) j
-            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
-              AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
+            IF j_does && ARRAY['ack', 'cancel'] THEN
+                DELETE FROM evenkeel.job d
+                USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
+                CROSS JOIN LATERAL (
+                    SELECT j.ctid, j.pending_due FROM evenkeel.job j
+                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
+                ) j
+                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
+                  AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
+            END IF;
             UPDATE evenkeel.job u SET
                 due = CASE o.does WHEN 'ack' THEN u.pending_due
                     WHEN 'retry' THEN least(o.at, u.pending_sooner) ELSE u.due END,
@@ -247,7 +252,6 @@ BEGIN
                 WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
             ) j
             WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = j.ctid
-              -- To the same end: a proof of the lease, that has nothing to write.
               AND (o.does <> 'extend' OR u.leased_until <> o.at);
         END IF;
 

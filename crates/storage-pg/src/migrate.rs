@@ -17,6 +17,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("../migrations/get_v1.sql"),
     include_str!("../migrations/lease_v1.sql"),
     include_str!("../migrations/sweep_v1.sql"),
+    include_str!("../migrations/unswept_v1.sql"),
     include_str!("../migrations/0001_views.sql"),
 ]];
 

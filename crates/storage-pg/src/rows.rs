@@ -1,9 +1,11 @@
 //! Rows as values of the contract, and back.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
-use evenkeel_core::{Error, ErrorKind, Event, Hold, Job, Pending, Record, Result, Timestamp, Token, Version};
+use evenkeel_core::{Error, ErrorKind, Hold, Job, Pending, Record, Result, Timestamp, Token, Version};
 use sqlx::postgres::PgRow;
-use sqlx::{Decode, Postgres, Row, Type};
+use sqlx::{ColumnIndex, Decode, Postgres, Row, Type};
 
 use crate::error::SqlxResult;
 
@@ -16,23 +18,6 @@ pub(crate) fn record(row: &PgRow) -> Result<Option<Record>> {
         version: Version(version),
         expires_at: optional_time(row, "expires_at")?,
     }))
-}
-
-/// Reads an event that was not swept, from columns that are named as those of `evenkeel.event`.
-pub(crate) fn event(row: &PgRow) -> Result<Event> {
-    let metadata: &str = column(row, "metadata")?;
-    Ok(Event {
-        id: column(row, "id")?,
-        stream: column(row, "stream")?,
-        version: count(row, "version")?,
-        position: count(row, "position")?,
-        kind: column(row, "kind")?,
-        payload: bytes(row, "payload")?,
-        content_type: column(row, "content_type")?,
-        metadata: serde_json::from_str(metadata).map_err(|source| damaged("metadata").with_source(source))?,
-        recorded_at: time(row, "recorded_at")?,
-        batch: column(row, "batch")?,
-    })
 }
 
 /// Reads a job from columns that are named as those of `evenkeel.job`, except for the two that may
@@ -60,22 +45,25 @@ pub(crate) fn attempt(row: &PgRow) -> Result<u32> {
     u32::try_from(column::<i32>(row, "attempt")?).map_err(|_| damaged("attempt"))
 }
 
+/// Where a column is: its name, or its place from 0.
+pub(crate) trait At: ColumnIndex<PgRow> + Display + Copy {}
+
+impl At for &'static str {}
+impl At for usize {}
+
 /// Reads a column as it is.
-pub(crate) fn column<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
-    row: &'r PgRow,
-    name: &'static str,
-) -> Result<T> {
-    row.try_get(name).or_store_error("reading a row")
+pub(crate) fn column<'r, T: Decode<'r, Postgres> + Type<Postgres>>(row: &'r PgRow, at: impl At) -> Result<T> {
+    row.try_get(at).or_store_error("reading a row")
 }
 
 /// Reads a count, a position or a version of a stream.
-pub(crate) fn count(row: &PgRow, name: &'static str) -> Result<u64> {
-    u64::try_from(column::<i64>(row, name)?).map_err(|_| damaged(name))
+pub(crate) fn count(row: &PgRow, at: impl At) -> Result<u64> {
+    u64::try_from(column::<i64>(row, at)?).map_err(|_| damaged(at))
 }
 
 /// Reads a point in time.
-pub(crate) fn time(row: &PgRow, name: &'static str) -> Result<Timestamp> {
-    column(row, name).map(Timestamp::from_micros)
+pub(crate) fn time(row: &PgRow, at: impl At) -> Result<Timestamp> {
+    column(row, at).map(Timestamp::from_micros)
 }
 
 /// Reads a point in time that may be null.
@@ -84,8 +72,8 @@ pub(crate) fn optional_time(row: &PgRow, name: &'static str) -> Result<Option<Ti
 }
 
 /// Reads bytes.
-pub(crate) fn bytes(row: &PgRow, name: &'static str) -> Result<Bytes> {
-    column::<Vec<u8>>(row, name).map(Bytes::from)
+pub(crate) fn bytes(row: &PgRow, at: impl At) -> Result<Bytes> {
+    column::<Vec<u8>>(row, at).map(Bytes::from)
 }
 
 /// A count, position or version as PostgreSQL keeps it; no real one is beyond its range.
@@ -99,6 +87,6 @@ pub(crate) fn sql_limit(limit: usize) -> i64 {
 }
 
 /// The error of a row that is not as it was written.
-pub(crate) fn damaged(column: &'static str) -> Error {
+pub(crate) fn damaged(column: impl At) -> Error {
     Error::new(ErrorKind::Corrupt, "a row has an unexpected value").with("column", column)
 }

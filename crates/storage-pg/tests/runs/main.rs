@@ -9,20 +9,19 @@ use std::process::ExitCode;
 
 use evenkeel_choreograph::{Choreographer, RunFilter, RunState};
 use evenkeel_storage_pg::PgStore;
-use evenkeel_testkit::Suite;
 use evenkeel_testkit::services::Postgres;
+use evenkeel_testkit::{Process, Suite};
 
 use crate::common::until;
 use crate::ledger::Ledger;
-use crate::worker::{LEASE, Worker};
+use crate::worker::LEASE;
 
 const RUNS: usize = 1000;
 const KILLS: usize = 12;
 
 fn main() -> ExitCode {
-    // A worker is this program, told so by its environment.
-    if worker::is_asked_for() {
-        return worker::be();
+    if let Some(part) = Process::part() {
+        return worker::be(part);
     }
     let mut suite = Suite::default();
     let available = Postgres::available;
@@ -38,7 +37,7 @@ fn main() -> ExitCode {
 
 async fn every_step_happens_whoever_is_killed() {
     let (_postgres, url, choreographer, mut ledger) = start().await;
-    let mut workers: Vec<_> = (0..3).map(|number| Worker::spawn(&url, number)).collect();
+    let mut workers: Vec<_> = (0..3).map(|number| Process::spawn(&(&url, number))).collect();
     let starts = (0..8).map(|lane| {
         let choreographer = choreographer.clone();
         tokio::spawn(async move {
@@ -54,7 +53,7 @@ async fn every_step_happens_whoever_is_killed() {
         until("so much is done", async || ledger.executions().await >= executions).await;
         let killed = fastrand::usize(..workers.len());
         workers[killed].kill();
-        workers[killed] = Worker::spawn(&url, 2 + kill);
+        workers[killed] = Process::spawn(&(&url, 2 + kill));
     }
     for start in starts {
         start.await.unwrap();
@@ -77,7 +76,7 @@ async fn every_step_happens_whoever_is_killed() {
 
 async fn a_paused_process_records_nothing() {
     let (_postgres, url, choreographer, mut ledger) = start().await;
-    let paused = Worker::spawn(&url, 1);
+    let paused = Process::spawn(&(&url, 1));
     let gated = [worker::GATED, worker::GATED_TX];
     for definition in gated {
         choreographer.start(definition, definition, &()).await.unwrap();
@@ -87,7 +86,7 @@ async fn a_paused_process_records_nothing() {
     }
     paused.pause();
     ledger.open_gate().await;
-    let other = Worker::spawn(&url, 2);
+    let other = Process::spawn(&(&url, 2));
     for definition in gated {
         let run = choreographer.outcome(definition).await.unwrap();
         assert_eq!((run.state, run.get(worker::GATE).unwrap()), (RunState::Completed, Some(2)));

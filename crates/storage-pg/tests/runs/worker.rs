@@ -1,22 +1,16 @@
-use std::io::Read;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_choreograph::{Choreographer, Definition, StepContext, StepKey};
 use evenkeel_core::{Clock, SystemClock, Tx};
 use evenkeel_storage_pg::{PgConfig, PgStore};
-use rustix::process::{Pid, Signal, kill_process};
+use evenkeel_testkit::Process;
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use crate::ledger::{self, Ledger};
-
-/// Names the database of a worker.
-const URL: &str = "RUNS_WORKER_URL";
-/// Its number, by which it signs.
-const NUMBER: &str = "RUNS_WORKER_NUMBER";
 
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
@@ -32,58 +26,16 @@ pub(crate) const GATE: StepKey<i64> = StepKey::new("gate");
 
 type Context = StepContext<()>;
 
-/// A process; killed when dropped.
-pub(crate) struct Worker {
-    process: Child,
-}
+/// The database of a worker, and its number, by which it signs.
+pub(crate) type Part = (String, i64);
 
-impl Worker {
-    pub(crate) fn spawn(url: &str, number: usize) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let mut command = Command::new(program);
-        // It ends when nobody holds its standard input any more.
-        command.env(URL, url).env(NUMBER, number.to_string()).stdin(Stdio::piped()).stdout(Stdio::null());
-        Self { process: command.spawn().unwrap() }
-    }
-
-    /// SIGKILL: no handler runs, nothing is flushed.
-    pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    pub(crate) fn pause(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    pub(crate) fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-pub(crate) fn is_asked_for() -> bool {
-    std::env::var_os(URL).is_some()
-}
-
-/// Works until the standard input ends.
-pub(crate) fn be() -> ExitCode {
-    let (url, number) = (std::env::var(URL).unwrap(), std::env::var(NUMBER).unwrap().parse().unwrap());
+/// Works until nobody can tell this process anything any more.
+pub(crate) fn be((url, number): Part) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
+        let mut told = Process::told();
         let worker = choreographer(&url, number).await.worker().concurrency(16);
-        let input_ends = tokio::task::spawn_blocking(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
-        worker.run(async { input_ends.await.unwrap() }).await;
+        worker.run(async { while told.recv().await.is_some() {} }).await;
     });
     ExitCode::SUCCESS
 }
