@@ -24,6 +24,23 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
 }
 
+/// A measured cell of a suite that has a limit for some.
+pub(crate) struct Cell {
+    pub(crate) case: String,
+    pub(crate) store: StoreName,
+    pub(crate) callers: usize,
+    pub(crate) unit: &'static str,
+    pub(crate) value: f64,
+    pub(crate) limit: Option<f64>,
+}
+
+impl Cell {
+    pub(crate) fn row(self, suite: &'static str) -> Row {
+        let Self { case, store, callers, unit, value, limit } = self;
+        Row { suite, case, store, callers, unit, value, limit, ratio: limit.map(|limit| value / limit) }
+    }
+}
+
 impl Report {
     /// Adds a row, and shows it as progress.
     pub(crate) fn add(&mut self, row: Row) {

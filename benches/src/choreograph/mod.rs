@@ -7,7 +7,7 @@ mod steps; // what is run
 use std::time::Duration;
 
 use crate::Result;
-use crate::report::{Report, Row};
+use crate::report::{Cell, Report};
 use crate::server::{Server, StoreName};
 
 /// What is measured.
@@ -32,17 +32,6 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
     Ok(())
 }
 
-struct Cell {
-    case: String,
-    store: StoreName,
-    callers: usize,
-    unit: &'static str,
-    value: f64,
-    limit: Option<f64>,
-}
-
 fn row(report: &mut Report, cell: Cell) {
-    let Cell { case, store, callers, unit, value, limit } = cell;
-    let ratio = limit.map(|limit| value / limit);
-    report.add(Row { suite: "choreograph", case, store, callers, unit, value, limit, ratio });
+    report.add(cell.row("choreograph"));
 }

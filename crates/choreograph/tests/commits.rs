@@ -6,20 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use common::{Bench, Fallible, Running, settle};
 use evenkeel_choreograph::{Choreographer, Definition, RunState, Started, StepContext, StepKey};
-use evenkeel_core::{
-    Batch, Committed, ErrorKind, JobPage, Jobs, Key, Lease, Leased, MemoryStore, Namespace, Partition, Read,
-    Record, RecordPage, Result, Scan, Signals, Slice, Store, StoreExt, StoreInfo, Timestamp,
-};
+use evenkeel_core::layer::{Around, Call, Method};
+use evenkeel_core::{ErrorKind, Result, StoreExt};
 use tokio::sync::Semaphore;
 
 /// Counts commits, their operations and reads. Where it has a gate, it lets through as many commits as
-/// that has permits; where it has somebody else's, it gives one with each read that it answers.
-#[derive(Clone, Debug)]
-struct Watched {
-    store: MemoryStore,
+/// that has permits; where it has somebody else's, it gives one with each `get` that it answers.
+#[derive(Clone, Debug, Default)]
+struct Watch {
     commits: Arc<AtomicUsize>,
     operations: Arc<AtomicUsize>,
     reads: Arc<AtomicUsize>,
@@ -27,65 +23,24 @@ struct Watched {
     others: Option<Arc<Semaphore>>,
 }
 
-impl Watched {
-    fn new(store: &MemoryStore) -> Self {
-        let (commits, operations, reads) = (Arc::default(), Arc::default(), Arc::default());
-        Self { store: store.clone(), commits, operations, reads, gate: None, others: None }
-    }
-}
-
-#[async_trait]
-impl Store for Watched {
-    fn info(&self) -> &StoreInfo {
-        self.store.info()
-    }
-
-    fn namespace(&self, namespace: Namespace) -> Self {
-        Self { store: self.store.namespace(namespace), ..self.clone() }
-    }
-
-    async fn get(&self, at: &Partition, now: Timestamp, keys: &[Key]) -> Result<Vec<Option<Record>>> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        let found = self.store.get(at, now, keys).await;
-        if let Some(others) = &self.others {
+impl Around for Watch {
+    async fn call<T: Send>(&self, call: Call<'_>, made: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        if let Some(batch) = call.batch {
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.expect("nobody closes the gate").forget();
+            }
+            self.commits.fetch_add(1, Ordering::SeqCst);
+            self.operations.fetch_add(batch.ops().len(), Ordering::SeqCst);
+        }
+        if let Method::Get | Method::Scan = call.method {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+        }
+        let answer = made.await;
+        if let (Method::Get, Some(others)) = (call.method, &self.others) {
             others.add_permits(1);
             settle().await;
         }
-        found
-    }
-
-    async fn scan(&self, at: &Partition, scan: Scan) -> Result<RecordPage> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        self.store.scan(at, scan).await
-    }
-
-    async fn read(&self, at: &Partition, read: Read) -> Result<Slice> {
-        self.store.read(at, read).await
-    }
-
-    async fn jobs(&self, at: &Partition, want: Jobs) -> Result<JobPage> {
-        self.store.jobs(at, want).await
-    }
-
-    async fn lease(&self, at: &Partition, want: Lease) -> Result<Leased> {
-        self.store.lease(at, want).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
-        if let Some(gate) = &self.gate {
-            gate.acquire().await.expect("nobody closes the gate").forget();
-        }
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        self.operations.fetch_add(batch.ops().len(), Ordering::SeqCst);
-        self.store.commit(batch).await
-    }
-
-    async fn sweep(&self, at: &Partition, now: Timestamp, limit: usize) -> Result<usize> {
-        self.store.sweep(at, now, limit).await
-    }
-
-    fn signals(&self) -> Signals {
-        self.store.signals()
+        answer
     }
 }
 
@@ -99,8 +54,9 @@ fn counted() -> Definition<String> {
 #[tokio::test]
 async fn a_plain_step_is_one_commit_of_two_operations_and_a_run_one_besides() {
     let bench = Bench::new(1);
-    let counting = Watched::new(&bench.store);
-    let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+    let watch = Watch::default();
+    let choreographer =
+        Choreographer::new(bench.store.clone().layer(watch.clone()).any()).clock(bench.clock.shared());
     choreographer.register(counted()).unwrap();
     let _worker = Running::start(&choreographer);
     for n in 0..20 {
@@ -109,17 +65,18 @@ async fn a_plain_step_is_one_commit_of_two_operations_and_a_run_one_besides() {
     for n in 0..20 {
         assert_eq!(bench.outcome(&choreographer, &format!("r{n}")).await.state, RunState::Completed);
     }
-    assert_eq!(counting.commits.load(Ordering::SeqCst), 20 * (5 + 1));
+    assert_eq!(watch.commits.load(Ordering::SeqCst), 20 * (5 + 1));
     // The start has its entry in the index and its job besides, and the end, which is the fifth step's
     // commit, takes that entry out and puts another.
-    assert_eq!(counting.operations.load(Ordering::SeqCst), 20 * (3 + 4 * 2 + (2 + 2)));
+    assert_eq!(watch.operations.load(Ordering::SeqCst), 20 * (3 + 4 * 2 + (2 + 2)));
 }
 
 #[tokio::test]
 async fn a_step_that_the_runs_record_has_no_room_for_is_one_commit_of_three_operations() {
     let bench = Bench::new(1);
-    let counting = Watched::new(&bench.store);
-    let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+    let watch = Watch::default();
+    let choreographer =
+        Choreographer::new(bench.store.clone().layer(watch.clone()).any()).clock(bench.clock.shared());
     let long = async |_: StepContext<()>| Fallible::Ok("x".repeat(2000));
     let definition = Definition::<()>::builder("long")
         .step(StepKey::<String>::new("first"), long)
@@ -130,22 +87,22 @@ async fn a_step_that_the_runs_record_has_no_room_for_is_one_commit_of_three_oper
     let _worker = Running::start(&choreographer);
     choreographer.start("long", "r", &()).await.unwrap();
     assert_eq!(bench.outcome(&choreographer, "r").await.values.len(), 2);
-    assert_eq!(counting.commits.load(Ordering::SeqCst), 3);
-    assert_eq!(counting.operations.load(Ordering::SeqCst), 3 + 3 + 5);
+    assert_eq!(watch.commits.load(Ordering::SeqCst), 3);
+    assert_eq!(watch.operations.load(Ordering::SeqCst), 3 + 3 + 5);
 }
 
 #[tokio::test]
 async fn a_run_that_is_started_worked_on_and_waited_for_in_one_process_is_not_read() {
     let bench = Bench::new(1);
-    let counting = Watched::new(&bench.store);
-    let choreographer = Choreographer::new(counting.clone().any());
+    let watch = Watch::default();
+    let choreographer = Choreographer::new(bench.store.clone().layer(watch.clone()).any());
     choreographer.register(counted()).unwrap();
     let worker = Running::start(&choreographer);
     for n in 0..20 {
         let run = format!("r{n}");
         choreographer.start("counted", &run, &"").await.unwrap();
         let told = choreographer.outcome(&run).await.unwrap();
-        assert_eq!(counting.reads.load(Ordering::SeqCst), 0);
+        assert_eq!(watch.reads.load(Ordering::SeqCst), 0);
         let kept = bench.choreographer();
         kept.register(counted()).unwrap();
         let kept = kept.inspect(&run).await.unwrap();
@@ -161,12 +118,13 @@ async fn a_new_run_is_not_read_by_the_worker_that_takes_it_and_a_long_input_once
         let elsewhere = bench.choreographer();
         elsewhere.register(counted()).unwrap();
         elsewhere.start("counted", "r", &input).await.unwrap();
-        let counting = Watched::new(&bench.store);
-        let choreographer = Choreographer::new(counting.clone().any()).clock(bench.clock.shared());
+        let watch = Watch::default();
+        let choreographer =
+            Choreographer::new(bench.store.clone().layer(watch.clone()).any()).clock(bench.clock.shared());
         choreographer.register(counted()).unwrap();
         let _worker = Running::start(&choreographer);
         assert_eq!(bench.outcome(&elsewhere, "r").await.state, RunState::Completed);
-        assert_eq!(counting.reads.load(Ordering::SeqCst), scans);
+        assert_eq!(watch.reads.load(Ordering::SeqCst), scans);
     }
 }
 
@@ -174,7 +132,7 @@ async fn a_new_run_is_not_read_by_the_worker_that_takes_it_and_a_long_input_once
 async fn a_run_that_hurries_through_its_steps_is_cancelled() {
     let bench = Bench::new(1);
     let gate = Arc::new(Semaphore::new(0));
-    let gated = Watched { gate: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    let gated = bench.store.clone().layer(Watch { gate: Some(Arc::clone(&gate)), ..Watch::default() });
     let choreographer = Choreographer::new(gated.any()).clock(bench.clock.shared());
     let job = async |_: StepContext<()>| Fallible::Ok(());
     let builder = (1..100).fold(Definition::<()>::builder("hurries").unnamed(job), |it, _| it.unnamed(job));
@@ -184,14 +142,14 @@ async fn a_run_that_hurries_through_its_steps_is_cancelled() {
     choreographer.start("hurries", "r", &()).await.unwrap();
     let _worker = Running::start(&choreographer);
     settle().await;
-    let late = Watched { others: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    let late = bench.store.clone().layer(Watch { others: Some(Arc::clone(&gate)), ..Watch::default() });
     // Whenever it has looked at the run, that takes a step.
     Choreographer::new(late.clone().any()).cancel("r").await.unwrap();
-    assert!(late.commits.load(Ordering::SeqCst) > 5, "it was late now and then");
+    assert!(late.around().commits.load(Ordering::SeqCst) > 5, "it was late now and then");
     gate.add_permits(100);
     let run = bench.outcome(&elsewhere, "r").await;
     assert_eq!(run.state, RunState::Cancelled);
-    let taken = late.commits.load(Ordering::SeqCst);
+    let taken = late.around().commits.load(Ordering::SeqCst);
     assert_eq!(run.values.len(), taken + 1, "all that were taken, and the one that was under way");
 }
 
@@ -215,7 +173,7 @@ async fn while_a_long_run_is_forgotten_it_can_be_read_and_not_be_retried() {
     bench.clock.advance(Duration::from_hours(49));
 
     let gate = Arc::new(Semaphore::new(0));
-    let gated = Watched { gate: Some(Arc::clone(&gate)), ..Watched::new(&bench.store) };
+    let gated = bench.store.clone().layer(Watch { gate: Some(Arc::clone(&gate)), ..Watch::default() });
     let forgetful =
         Choreographer::new(gated.any()).clock(bench.clock.shared()).retention(Duration::from_hours(48));
     forgetful.register(definition()).unwrap();

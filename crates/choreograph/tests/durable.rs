@@ -260,17 +260,7 @@ async fn a_page_may_be_short_and_still_have_a_cursor() {
 async fn a_worker_that_shuts_down_puts_its_runs_back_between_steps() {
     let (bench, seen, gate) = (Bench::new(1), Seen::default(), Arc::new(Semaphore::new(0)));
     let definition = Definition::<()>::builder("drains")
-        .step(DOUBLE, {
-            let (seen, gate) = (seen.clone(), Arc::clone(&gate));
-            move |_| {
-                let (seen, gate) = (seen.clone(), Arc::clone(&gate));
-                async move {
-                    seen.add("began");
-                    gate.acquire().await.unwrap().forget();
-                    Fallible::Ok(1)
-                }
-            }
-        })
+        .step(DOUBLE, seen.gated(&gate, 1))
         .on_interrupted(OnInterrupted::Park)
         .step(LAST, seen.note(1))
         .on_interrupted(OnInterrupted::Park)

@@ -115,20 +115,7 @@ async fn an_attempt_that_was_cut_off_lasts_from_what_was_before_it_to_where_that
 async fn a_lease_is_renewed_while_a_step_takes_long() {
     let (bench, seen, gate) = (Bench::new(1), Seen::default(), Arc::new(Semaphore::new(0)));
     let choreographer = bench.choreographer();
-    let definition = Definition::<()>::builder("long")
-        .step(DOUBLE, {
-            let (seen, gate) = (seen.clone(), Arc::clone(&gate));
-            move |_| {
-                let (seen, gate) = (seen.clone(), Arc::clone(&gate));
-                async move {
-                    seen.add("began");
-                    gate.acquire().await.unwrap().forget();
-                    Fallible::Ok(1)
-                }
-            }
-        })
-        .build()
-        .unwrap();
+    let definition = Definition::<()>::builder("long").step(DOUBLE, seen.gated(&gate, 1)).build().unwrap();
     choreographer.register(definition).unwrap();
     choreographer.start("long", "r", &()).await.unwrap();
     let (_one, _two) = (Running::start(&choreographer), Running::start(&choreographer));

@@ -3,7 +3,7 @@
 mod common;
 
 use common::ledger::Ledger;
-use common::{assert_error, batch, claim, connect, eventually, exists, key, lease, now, partition, send};
+use common::{assert_error, batch, claim, connect, exists, key, lease, now, partition, send, until};
 use evenkeel_core::{Batch, ErrorKind, Expect, Merge, Signal, Store, StoreExt, Timestamp, Transactional};
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::{Redis, RedisCluster};
@@ -197,13 +197,13 @@ async fn a_partition_that_no_server_kept_is_found_once_one_does() {
         count
     };
     let forget = format!("CLUSTER DELSLOTS {slot}");
-    eventually("no server knows a keeper", async || keepers(&forget).await == 0).await;
+    until("no server knows a keeper", async || keepers(&forget).await == 0).await;
     let store = config(&cluster).open().await.unwrap();
     let error = store.commit(claim(&store, "b")).await.unwrap_err();
     assert_error(&error, ErrorKind::Unavailable, "no server of the cluster keeps");
     let mut conn = connect(&cluster.nodes()[from].url()).await;
     let () = send(&mut conn, &format!("CLUSTER ADDSLOTS {slot}")).await.unwrap();
-    eventually("the slot has a keeper", async || keepers("PING").await == 3).await;
+    until("the slot has a keeper", async || keepers("PING").await == 3).await;
     store.commit(claim(&store, "b")).await.unwrap();
 }
 
@@ -309,10 +309,8 @@ async fn connections_close_with_the_last_handle() {
     }
     assert!(clients().await > before.0);
     drop(store);
-    eventually("connections close and tasks end", async || {
-        (clients().await, runtime.num_alive_tasks()) == before
-    })
-    .await;
+    until("connections close and tasks end", async || (clients().await, runtime.num_alive_tasks()) == before)
+        .await;
 }
 
 evenkeel_testkit::server_tests! {

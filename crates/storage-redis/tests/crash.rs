@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::ledger::Ledger;
-use common::{claim, config, eventually, exists, open, redis};
+use common::{claim, config, exists, open, redis, until};
 use evenkeel_core::{ErrorKind, Signal, Store};
 use evenkeel_testkit::services::Redis;
 use tokio::task::block_in_place;
@@ -31,7 +31,7 @@ async fn a_server_that_is_stopped_and_started_again_is_found_again() {
     let store = open(&redis).await;
     store.commit(claim(&store, "a")).await.unwrap();
     block_in_place(|| redis.stop());
-    eventually("the connection is known to be lost", async || {
+    until("the connection is known to be lost", async || {
         matches!(store.commit(claim(&store, "b")).await, Err(error) if error.kind() == ErrorKind::Unavailable)
     })
     .await;

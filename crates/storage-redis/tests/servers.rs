@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{
-    ask, assert_error, batch, claim, config, connect, eventually, exists, key, lease, now, open, partition,
-    push, redis, send,
+    ask, assert_error, batch, claim, config, connect, exists, key, lease, now, open, partition, push, redis,
+    send, until,
 };
 use evenkeel_core::{
     Durability, Error, ErrorKind, Expect, ManualClock, Merge, Namespace, NewEvent, Read, Store, Transactional,
@@ -134,7 +134,7 @@ async fn clocks_too_far_apart_are_refused_until_they_agree() {
     let store = config(&redis).clock(clock.shared()).open().await.unwrap();
     clock.advance(Duration::from_secs(3600));
     // The first call after a minute compares; those after it know.
-    eventually("the clocks are compared", async || {
+    until("the clocks are compared", async || {
         matches!(store.commit(claim(&store, "a")).await, Err(error) if error.kind() == ErrorKind::Config)
     })
     .await;
@@ -204,7 +204,7 @@ async fn a_commit_is_one_call_and_those_that_wait_share_one() {
             tokio::spawn(async move { store.commit(claim(&store, &format!("{n}"))).await })
         })
         .collect();
-    eventually("the first commit waits at the server", async || {
+    until("the first commit waits at the server", async || {
         let info: String = send(&mut conn, "INFO clients").await.unwrap();
         info.contains("blocked_clients:1")
     })
@@ -256,15 +256,15 @@ async fn waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown() {
     assert_eq!(store.commit(claim(&store, "a")).await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
 
     let replica = common::redis(&["--replicaof", "127.0.0.1", &redis.port().to_string()]);
-    eventually("the replica follows", async || {
+    until("the replica follows", async || {
         let info: String = ask(&replica, "INFO replication").await;
         info.contains("master_link_status:up")
     })
     .await;
-    eventually("the replica confirms", async || store.commit(first.clone()).await.is_ok()).await;
+    until("the replica confirms", async || store.commit(first.clone()).await.is_ok()).await;
     let mut more = batch(&store);
     more.append_any("s", [NewEvent::new("E", "", now())]);
-    eventually("the replica confirms", async || store.commit(more.clone()).await.is_ok()).await;
+    until("the replica confirms", async || store.commit(more.clone()).await.is_ok()).await;
     assert_eq!(store.commit(claim(&store, "a")).await.unwrap_err().kind(), ErrorKind::Conflict);
 }
 
@@ -280,7 +280,7 @@ async fn a_batch_sent_again_is_waited_for_too() {
     let waiting = || config(&redis).wait_replicas(1, Duration::from_millis(50));
     let store = waiting().open().await.unwrap();
     let first = claim(&store, "a");
-    eventually("the replica confirms", async || store.commit(first.clone()).await.is_ok()).await;
+    until("the replica confirms", async || store.commit(first.clone()).await.is_ok()).await;
     let info: String = ask(&replica, "INFO server").await;
     let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap();
     signal(pid, "STOP");
@@ -297,7 +297,7 @@ async fn a_batch_sent_again_is_waited_for_too() {
     }
     signal(pid, "CONT");
     for batch in [&put, &append] {
-        eventually("the replica confirms", async || store.commit(batch.clone()).await.is_ok()).await;
+        until("the replica confirms", async || store.commit(batch.clone()).await.is_ok()).await;
     }
     assert_eq!(store.read(&partition(&store), Read::partition(0, 10)).await.unwrap().head, 1);
 }
@@ -309,13 +309,11 @@ async fn who_only_reads_leaves_a_server_that_became_a_replica_within_a_minute() 
     store.commit(claim(&store, "a")).await.unwrap();
     let _: () = ask(&redis, &format!("REPLICAOF 127.0.0.1 {}", master.port())).await;
     clock.advance(Duration::from_secs(60));
-    eventually("the role is asked for", async || {
-        match store.get(&partition(&store), now(), &[key("a")]).await {
-            Ok(_) => false,
-            Err(error) => {
-                assert_error(&error, ErrorKind::Unavailable, "replica");
-                true
-            }
+    until("the role is asked for", async || match store.get(&partition(&store), now(), &[key("a")]).await {
+        Ok(_) => false,
+        Err(error) => {
+            assert_error(&error, ErrorKind::Unavailable, "replica");
+            true
         }
     })
     .await;
@@ -434,10 +432,8 @@ async fn nothing_outlives_the_last_handle() {
     assert!(clients().await > 1 && runtime.num_alive_tasks() > before.1);
 
     drop((store, other));
-    eventually("connections close and tasks end", async || {
-        (clients().await, runtime.num_alive_tasks()) == before
-    })
-    .await;
+    until("connections close and tasks end", async || (clients().await, runtime.num_alive_tasks()) == before)
+        .await;
 }
 
 evenkeel_testkit::server_tests! {

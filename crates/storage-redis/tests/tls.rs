@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{assert_error, claim, eventually, exists};
+use common::{assert_error, claim, exists, until};
 use evenkeel_core::{ErrorKind, Signal, Store};
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::Redis;
@@ -71,7 +71,7 @@ async fn a_server_is_reached_over_tls_and_known_by_its_certificate() {
     assert!(exists(&store, "a").await);
 
     let _: i64 = common::ask(&redis, "CLIENT KILL TYPE normal").await;
-    eventually("the connection is made again", async || store.commit(claim(&store, "b")).await.is_ok()).await;
+    until("the connection is made again", async || store.commit(claim(&store, "b")).await.is_ok()).await;
 }
 
 async fn a_certificate_that_is_none_is_refused() {

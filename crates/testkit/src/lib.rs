@@ -50,6 +50,7 @@ mod process; // a test's other processes
 pub mod projections; // what the capability does on every store
 pub mod services; // the servers that stores are tested on
 mod tested; // the store as a case sees it
+mod until; // waiting for other processes
 
 pub use chaos::{Chaos, ChaosStore};
 pub use door::{PassThrough, PassThroughStore, ViaTx};
@@ -57,3 +58,4 @@ pub use fixture::{Fixture, Hints, Latency};
 pub use harness::Suite;
 pub use memory::{Layered, Memory};
 pub use process::Process;
+pub use until::until;

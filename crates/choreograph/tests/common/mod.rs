@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use evenkeel_choreograph::{Choreographer, Definition, Run, StepContext, Value};
 use evenkeel_core::{AnyStore, ManualClock, MemoryStore, Store};
-use tokio::sync::oneshot;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 pub type Fallible<T> = Result<T, String>;
@@ -37,6 +38,23 @@ impl Seen {
         move |ctx| {
             seen.add(ctx.step());
             std::future::ready(Ok(value.clone()))
+        }
+    }
+
+    /// A callback that notes that it began, and ends when the gate has a permit for it.
+    pub fn gated<I: 'static, T: Clone + Send + Sync + 'static>(
+        &self,
+        gate: &Arc<Semaphore>,
+        value: T,
+    ) -> impl Fn(StepContext<I>) -> BoxFuture<'static, Fallible<T>> + Send + Sync + use<I, T> {
+        let (seen, gate) = (self.clone(), Arc::clone(gate));
+        move |_| {
+            let (seen, gate, value) = (seen.clone(), Arc::clone(&gate), value.clone());
+            Box::pin(async move {
+                seen.add("began");
+                gate.acquire().await.unwrap().forget();
+                Ok(value)
+            })
         }
     }
 }

@@ -1,13 +1,12 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test target uses a part")]
 
-use std::time::Duration;
-
 use evenkeel_core::{
     Batch, Clock, Expect, Key, NewEvent, Partition, Read, Store, StoreExt, SystemClock, Timestamp,
 };
 use evenkeel_storage_pg::{PgConfig, PgStore};
 use evenkeel_testkit::services;
+pub(crate) use evenkeel_testkit::until;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -93,14 +92,4 @@ pub(crate) async fn exists(store: &PgStore, id: &str) -> bool {
 
 pub(crate) async fn head(store: &PgStore) -> u64 {
     store.read(&partition(store), Read::partition(0, 1)).await.unwrap().head
-}
-
-/// Asks again and again until the answer is yes.
-pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let clock = SystemClock::shared();
-    let deadline = clock.now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(clock.now() < deadline, "waited for too long until {what}");
-        clock.sleep(Duration::from_millis(10)).await;
-    }
 }

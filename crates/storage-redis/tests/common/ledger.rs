@@ -10,7 +10,7 @@ use evenkeel_core::{
 use evenkeel_storage_redis::RedisStore;
 use tokio::task::JoinHandle;
 
-use super::{eventually, key, now, pause};
+use super::{key, now, pause, until};
 
 /// Workers that each claim one record after the other, and note it in a log of their own.
 pub(crate) struct Ledger {
@@ -49,7 +49,7 @@ impl Ledger {
     /// Waits until this many more are acknowledged.
     pub(crate) async fn go_on(&self, more: usize) {
         let enough = self.acknowledged.load(Ordering::Relaxed) + more;
-        eventually("work goes on", async || self.acknowledged.load(Ordering::Relaxed) >= enough).await;
+        until("work goes on", async || self.acknowledged.load(Ordering::Relaxed) >= enough).await;
     }
 
     /// How often a commit failed and was sent again.

@@ -11,11 +11,9 @@ use evenkeel_core::{
 };
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::Redis;
+pub(crate) use evenkeel_testkit::until;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult};
-
-/// How long a server may take for what it does by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -58,15 +56,6 @@ pub(crate) fn now() -> Timestamp {
 
 pub(crate) async fn pause() {
     SystemClock::shared().sleep(PAUSE).await;
-}
-
-/// Asks until the answer is yes.
-pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let end = now() + PATIENCE;
-    while !is_so().await {
-        assert!(now() < end, "not within {PATIENCE:?}: {what}");
-        pause().await;
-    }
 }
 
 pub(crate) fn key(id: &str) -> Key {

@@ -15,15 +15,13 @@ use tokio::task::block_in_place;
 use super::bench::Mode;
 use super::notebook::{Notebook, Noting, noted, numbers, page};
 use crate::process::Process;
+use crate::until::until;
 
 const LEASE: Duration = Duration::from_secs(1);
 const STREAMS: u32 = 12;
 
 /// How many appends a process is told to make at a time.
 const APPENDS: u64 = 40;
-
-/// For how long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store, in a story of several processes.
 pub trait Cast: Send + Sync + 'static {
@@ -314,15 +312,5 @@ impl<C: Cast> Stage<C> {
 
     async fn noted(&self, at: &Partition, name: &str) -> String {
         noted::<C::Notes, _>(&self.store, at, now(), name).await
-    }
-}
-
-/// Asks again and again until the answer is yes.
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let clock = SystemClock::shared();
-    let deadline = clock.now() + PATIENCE;
-    while !is_so().await {
-        assert!(clock.now() < deadline, "waited for too long until {what}");
-        clock.sleep(Duration::from_millis(10)).await;
     }
 }
