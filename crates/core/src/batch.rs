@@ -5,7 +5,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::log::{ExpectStream, NewEvent, Scalar};
-use crate::queue::{Merge, Token};
+use crate::queue::{Hold, Merge, Token};
 use crate::record::{Expect, Key, Version};
 use crate::{Error, ErrorKind, Partition, Result, Timestamp};
 
@@ -30,6 +30,7 @@ pub struct Batch {
     at: Partition,
     id: Uuid,
     now: Timestamp,
+    is_synced: bool,
     /// Shared, so that keeping a copy to send again costs next to nothing.
     ops: Arc<Vec<Op>>,
 }
@@ -91,6 +92,19 @@ pub enum Op {
         /// What to do where it exists.
         merge: Merge,
     },
+    /// Creates a job that is leased from its birth, for the first time. It expects that there is none.
+    PushLeased {
+        /// The queue's name.
+        queue: String,
+        /// The job's id within it.
+        id: String,
+        /// When it was due.
+        due: Timestamp,
+        /// What it is about.
+        payload: Bytes,
+        /// Who holds it, by a token that no other lease has, and until when.
+        hold: Hold,
+    },
     /// Ends a lease and its job.
     Ack {
         /// The queue's name.
@@ -139,7 +153,7 @@ impl Batch {
     /// becomes the events' `recorded_at`.
     #[must_use]
     pub fn new(at: Partition, now: Timestamp) -> Self {
-        Self { at, id: time_ordered_id(now), now, ops: Arc::default() }
+        Self { at, id: time_ordered_id(now), now, is_synced: true, ops: Arc::default() }
     }
 
     /// Its id: the version of the records it writes, and what its events carry.
@@ -170,6 +184,30 @@ impl Batch {
     pub const fn set_now(&mut self, now: Timestamp) -> &mut Self {
         self.now = now;
         self
+    }
+
+    /// Lets the store answer before what the batch writes is on disk.
+    ///
+    /// It is as atomic as any other, and whoever looks sees it. A crash of the machine, or of the
+    /// database's server, may undo it with what was committed after it: for what can be derived again
+    /// from what is safe. A batch that is synced and committed after it takes it along. Stores that
+    /// cannot tell the two apart sync both.
+    pub const fn set_unsynced(&mut self) -> &mut Self {
+        self.is_synced = false;
+        self
+    }
+
+    /// Takes [`set_unsynced`](Self::set_unsynced) back.
+    pub const fn set_synced(&mut self) -> &mut Self {
+        self.is_synced = true;
+        self
+    }
+
+    /// Whether it is to be as safe as the store can make it when the commit returns; it is, unless
+    /// that was [given up](Self::set_unsynced).
+    #[must_use]
+    pub const fn is_synced(&self) -> bool {
+        self.is_synced
     }
 
     /// Its operations, in the order they were added.
@@ -254,6 +292,21 @@ impl Batch {
         self.op(Op::Push { queue, id, due, payload, merge })
     }
 
+    /// Creates a job that the caller holds from its birth, as if it had been pushed and then leased
+    /// at once, so that no other can come in between and no call of [`lease`](crate::Store::lease)
+    /// is needed. Where the job exists already, the batch is a `Conflict`.
+    pub fn push_leased(
+        &mut self,
+        queue: impl Into<String>,
+        id: impl Into<String>,
+        due: Timestamp,
+        payload: impl Into<Bytes>,
+        hold: Hold,
+    ) -> &mut Self {
+        let (queue, id, payload) = (queue.into(), id.into(), payload.into());
+        self.op(Op::PushLeased { queue, id, due, payload, hold })
+    }
+
     /// Ends a job that the token's lease holds.
     pub fn ack(&mut self, queue: impl Into<String>, id: impl Into<String>, token: Token) -> &mut Self {
         self.op(Op::Ack { queue: queue.into(), id: id.into(), token })
@@ -289,15 +342,15 @@ impl Batch {
     /// Whether one of its operations consumes what it expects, so that it cannot apply twice and
     /// may be sent again, id and all, after [`ErrorKind::OutcomeUnknown`].
     ///
-    /// One exception: where a batch created a record and somebody else deleted it before the batch
-    /// was sent again, it creates it again.
+    /// One exception: where a batch created a record or a leased job and somebody else removed it
+    /// before the batch was sent again, it creates it again.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         self.ops.iter().any(|op| match op {
             Op::Put { expect, .. } => matches!(expect, Expect::Absent | Expect::Version(_)),
             Op::Delete { expect, .. } => matches!(expect, Expect::Version(_)),
             Op::Append { expect, events, .. } => expect.version().is_some() && !events.is_empty(),
-            Op::Ack { .. } | Op::Retry { .. } => true,
+            Op::PushLeased { .. } | Op::Ack { .. } | Op::Retry { .. } => true,
             Op::Check { .. } | Op::Trim { .. } | Op::Push { .. } | Op::Extend { .. } | Op::Cancel { .. } => {
                 false
             }
@@ -361,6 +414,7 @@ impl Op {
             }
             Self::Append { stream, .. } | Self::Trim { stream, .. } => Subject::Stream(stream),
             Self::Push { queue, id, .. }
+            | Self::PushLeased { queue, id, .. }
             | Self::Ack { queue, id, .. }
             | Self::Retry { queue, id, .. }
             | Self::Extend { queue, id, .. }
@@ -372,7 +426,7 @@ impl Op {
         let payload = match self {
             Self::Put { value, .. } => value.len(),
             Self::Append { events, .. } => events.iter().map(event_bytes).sum(),
-            Self::Push { payload, .. } => payload.len(),
+            Self::Push { payload, .. } | Self::PushLeased { payload, .. } => payload.len(),
             Self::Delete { .. }
             | Self::Check { .. }
             | Self::Trim { .. }
@@ -403,7 +457,7 @@ impl Op {
                 at_most("the value is too large", "bytes", value.len(), limits.value)
                     .map_err(|error| error.with("key", key))
             }
-            Self::Push { payload, .. } => {
+            Self::Push { payload, .. } | Self::PushLeased { payload, .. } => {
                 at_most("the job's payload is too large", "bytes", payload.len(), limits.value)
             }
             Self::Append { events, .. } => {

@@ -193,6 +193,9 @@ impl From<Conflict> for Error {
             Found::Job { queue, id, job: None } => {
                 (ErrorKind::LeaseLost, format!("job {id:?} of queue {queue:?} is gone"))
             }
+            Found::Occupied { queue, id, .. } => {
+                (ErrorKind::Conflict, format!("job {id:?} of queue {queue:?} exists already"))
+            }
         };
         let mut error = Self::new(kind, message);
         error.inner.conflict = Some(conflict);
@@ -263,6 +266,15 @@ pub enum Found {
         id: String,
         /// Its state; `None` where there is no such job.
         job: Option<Job>,
+    },
+    /// A job where none was expected.
+    Occupied {
+        /// The queue's name.
+        queue: String,
+        /// The job's id.
+        id: String,
+        /// Its state.
+        job: Job,
     },
 }
 

@@ -60,8 +60,12 @@ struct Lane {
 
 struct Waiting {
     batch: Batch,
+    then: Option<Then>,
     reply: oneshot::Sender<Result<Committed>>,
 }
+
+/// What follows a commit.
+type Then = Box<dyn FnOnce(Result<(), ErrorKind>) + Send>;
 
 impl<C: CommitFold> Folding<C> {
     /// Commits through `committer`.
@@ -82,9 +86,26 @@ impl<C: CommitFold> Folding<C> {
     /// # Errors
     /// The batch's own verdict, or what befell the whole fold.
     pub async fn commit(&self, batch: Batch) -> Result<Committed> {
+        self.line_up(batch, None).await
+    }
+
+    /// As [`commit`](Self::commit); after the caller `then` is told what became of it, also where the
+    /// future was dropped meanwhile. It must not block.
+    ///
+    /// # Errors
+    /// As those of [`commit`](Self::commit).
+    pub async fn commit_then(
+        &self,
+        batch: Batch,
+        then: impl FnOnce(Result<(), ErrorKind>) + Send + 'static,
+    ) -> Result<Committed> {
+        self.line_up(batch, Some(Box::new(then))).await
+    }
+
+    async fn line_up(&self, batch: Batch, then: Option<Then>) -> Result<Committed> {
         let (reply, verdict) = oneshot::channel();
         let at = batch.at().clone();
-        let waiting = Waiting { batch, reply };
+        let waiting = Waiting { batch, then, reply };
         if self.shared.line_up(&at, waiting) {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move { shared.work_off(&at).await });
@@ -119,16 +140,19 @@ impl<C: CommitFold> Shared<C> {
 
     /// Commits fold after fold until nothing waits.
     async fn work_off(&self, at: &Partition) {
-        loop {
-            // Callers that the last fold has just answered line up first.
-            tokio::task::yield_now().await;
-            let Some(fold) = self.next_fold(at) else { return };
-            let (batches, replies): (Vec<_>, Vec<_>) =
-                fold.into_iter().map(|waiting| (waiting.batch, waiting.reply)).unzip();
-            for (reply, verdict) in replies.into_iter().zip(self.commit(at, &batches).await) {
+        while let Some(fold) = self.next_fold(at) {
+            let (batches, callers): (Vec<_>, Vec<_>) =
+                fold.into_iter().map(|waiting| (waiting.batch, (waiting.then, waiting.reply))).unzip();
+            let mut follows = Vec::new();
+            for ((then, reply), verdict) in callers.into_iter().zip(self.commit(at, &batches).await) {
+                let outcome = verdict.as_ref().map(|_| ()).map_err(Error::kind);
                 // A caller that went away does not hear of it.
                 let _ = reply.send(verdict);
+                follows.extend(then.map(|then| (then, outcome)));
             }
+            // Callers that were just answered go on, and line up, first.
+            tokio::task::yield_now().await;
+            follows.into_iter().for_each(|(then, outcome)| then(outcome));
         }
     }
 
@@ -316,5 +340,20 @@ mod tests {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
         assert!(commit_all(&folding, vec![put("a", "2")]).await[0].is_err());
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_commit_does_so_without_its_caller() {
+        let folding = folding(10, None);
+        folding.committer().permits.add_permits(2);
+        for holds in [true, false] {
+            let (told, verdict) = oneshot::channel();
+            let then = move |outcome: Result<(), _>| told.send(outcome.is_ok()).unwrap();
+            let impatient = folding.clone();
+            let caller = tokio::spawn(async move { impatient.commit_then(put("a", "1"), then).await });
+            tokio::task::yield_now().await;
+            caller.abort();
+            assert_eq!(verdict.await, Ok(holds));
+        }
     }
 }

@@ -85,6 +85,10 @@ pub fn judge(state: &impl State, batch: &Batch) -> Verdict {
                 appended.extend(place);
                 (is_own, holds(state, batch, what))
             }
+            Op::PushLeased { queue, id, hold, .. } => {
+                let job = state.job(queue, id);
+                (job.is_some_and(|job| job.is_held_by(hold.token)), job.is_none())
+            }
             _ => (false, holds(state, batch, what)),
         };
         was_applied |= is_own;
@@ -131,6 +135,7 @@ fn holds(state: &impl State, batch: &Batch, op: &Op) -> bool {
             expect.holds(state.record(key).filter(|record| record.is_live(batch.now())))
         }
         Op::Append { stream, expect, .. } => expect.holds(state.stream_version(stream)),
+        Op::PushLeased { queue, id, .. } => state.job(queue, id).is_none(),
         Op::Ack { queue, id, token }
         | Op::Retry { queue, id, token, .. }
         | Op::Extend { queue, id, token, .. } => {
@@ -149,6 +154,10 @@ fn found(state: &impl State, batch: &Batch, op: &Op) -> Option<Found> {
         }
         Op::Append { stream, .. } => {
             Some(Found::Stream { stream: stream.clone(), version: state.stream_version(stream) })
+        }
+        Op::PushLeased { queue, id, .. } => {
+            let (queue, id, job) = (queue.clone(), id.clone(), state.job(queue, id).cloned()?);
+            Some(Found::Occupied { queue, id, job })
         }
         Op::Ack { queue, id, .. } | Op::Retry { queue, id, .. } | Op::Extend { queue, id, .. } => {
             let job = state.job(queue, id).cloned();
@@ -176,6 +185,11 @@ fn apply(state: &mut impl State, batch: &Batch, op: &Op) -> Option<Appended> {
                     job
                 }
             };
+            state.set_job(queue, id, Some(job));
+        }
+        Op::PushLeased { queue, id, due, payload, hold } => {
+            let mut job = Job::new(*due, payload.clone());
+            job.lease(*hold);
             state.set_job(queue, id, Some(job));
         }
         Op::Ack { queue, id, .. } => {

@@ -30,9 +30,10 @@ impl Signal {
         let mut appended = false;
         for op in batch.ops() {
             match op {
-                Op::Push { queue, .. } | Op::Retry { queue, .. } | Op::Ack { queue, .. } => {
-                    queues.push(queue)
-                }
+                Op::Push { queue, .. }
+                | Op::PushLeased { queue, .. }
+                | Op::Retry { queue, .. }
+                | Op::Ack { queue, .. } => queues.push(queue),
                 Op::Append { events, .. } => appended |= !events.is_empty(),
                 _ => {}
             }

@@ -92,7 +92,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///   both commit.
     /// - A failed expectation is `Conflict` (`LeaseLost` for a token) and carries the first such
     ///   operation with what stood there; nothing is written.
-    /// - A batch whose id a record or stream that it names bears already is a success.
+    /// - A batch whose id a record or stream that it names bears already is a success; so is one that
+    ///   [pushes a job leased](Batch::push_leased) which its token holds already.
     /// - Sending a [fenced](Batch::is_fenced) batch again does not apply it twice.
     async fn commit(&self, batch: Batch) -> Result<Committed>;
 

@@ -59,6 +59,10 @@ type Before = BoxFuture<'static, Result<Duration>>;
 pub trait Session<C>: Any + Send {
     /// The connection, taken at the first call and needed for `hold_for` from then on at most.
     async fn connect(&mut self, hold_for: Duration) -> Result<&mut C>;
+
+    /// Called ahead of a connect where the batch is [unsynced](Batch::set_unsynced) by then, for
+    /// stores that have to know before they begin. What the batch is when it is committed counts.
+    fn set_unsynced(&mut self) {}
 }
 
 impl<C: 'static> Tx<C> {
@@ -107,6 +111,9 @@ impl<C: 'static> Tx<C> {
                     return Err(error);
                 }
             }
+        }
+        if !parts.batch.is_synced() {
+            parts.session.set_unsynced();
         }
         parts.session.connect(parts.hold_for).await
     }

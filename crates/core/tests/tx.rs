@@ -205,6 +205,32 @@ async fn where_what_comes_before_fails_nothing_is_connected() {
     assert_eq!(connects.load(Ordering::SeqCst), 0);
 }
 
+/// A session whose connection is whether it was told that its batch is unsynced.
+struct Told(bool);
+
+#[async_trait]
+impl Session<bool> for Told {
+    async fn connect(&mut self, _hold_for: Duration) -> Result<&mut bool> {
+        Ok(&mut self.0)
+    }
+
+    fn set_unsynced(&mut self) {
+        self.0 = true;
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_told_ahead_of_a_connect_that_the_batch_is_unsynced() {
+    let begin = || Tx::new(Batch::new(MemoryStore::new().partition_of("home"), NOW), Told(false));
+    assert!(!*begin().conn().await.unwrap());
+    let mut tx = begin();
+    tx.batch().set_unsynced();
+    assert!(*tx.conn().await.unwrap());
+    let mut tx = begin();
+    tx.batch().set_unsynced().set_synced();
+    assert!(!*tx.conn().await.unwrap());
+}
+
 #[tokio::test]
 async fn a_transaction_of_another_store_is_refused() {
     let batch = Batch::new(MemoryStore::new().partition_of("home"), NOW);

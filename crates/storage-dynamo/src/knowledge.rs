@@ -25,6 +25,7 @@ impl Subject {
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::Check { key, .. } => Self::Record(key.clone()),
             Op::Append { stream, .. } | Op::Trim { stream, .. } => Self::Stream(stream.clone()),
             Op::Push { queue, id, .. }
+            | Op::PushLeased { queue, id, .. }
             | Op::Ack { queue, id, .. }
             | Op::Retry { queue, id, .. }
             | Op::Extend { queue, id, .. }
@@ -160,7 +161,7 @@ impl Knowledge {
             return Some(JobBase::Any);
         }
         match mentions {
-            [(_, Op::Push { .. }), ..] => Some(JobBase::Supposed),
+            [(_, Op::Push { .. } | Op::PushLeased { .. }), ..] => Some(JobBase::Supposed),
             [(_, Op::Ack { token, .. } | Op::Retry { token, .. } | Op::Extend { token, .. })] => {
                 Some(JobBase::HeldBy(*token))
             }

@@ -2,7 +2,8 @@
 //! scale without servers.
 //!
 //! # Guarantees
-//! - A commit that returned is on several machines; it is one transaction, or one item.
+//! - A commit that returned is on several machines, an
+//!   [unsynced](evenkeel_core::Batch::set_unsynced) one too; it is one transaction, or one item.
 //! - It costs one round trip where what it expects is so, and also where one expectation is not:
 //!   to claim, or to see who has it.
 //! - Nothing is decided on what a cache or the index says, which names candidates for leases and sweeps.
@@ -22,7 +23,6 @@
 //! let config = DynamoConfig::new("dynamo://shop?region=eu-central-1")?;
 //! config.create_table(&TableOptions::new()).await?;
 //! let store = config.open().await?;
-//!
 //! let mut batch = Batch::new(store.partition_of("order-17"), SystemClock.now());
 //! batch.put(Key::new("shop.order", "open", "17"), "{}", Expect::Absent);
 //! store.commit(batch).await?;

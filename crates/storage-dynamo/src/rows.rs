@@ -87,6 +87,19 @@ impl Apart {
 }
 
 impl StoredJob {
+    /// What is stored of a job that has all its payloads in its item.
+    ///
+    /// # Errors
+    /// `TooLarge` where what was pushed to it has no room there.
+    pub(crate) fn whole(key: &ItemKey, job: Job, revision: Uuid) -> Result<Self> {
+        let is_too_long = |pushed: &Bytes| is_too_long(pushed.len(), job.payload.len(), key);
+        if pushed(&job).is_some_and(is_too_long) {
+            let message = "what is pushed to a job has no room in its item";
+            return Err(Error::new(ErrorKind::TooLarge, message).with("id", format_args!("{:?}", key.sk)));
+        }
+        Ok(Self { job, revision, apart: Apart::default() })
+    }
+
     /// What is stored once the job is as given: each payload where it is, and what was pushed where it
     /// fits.
     pub(crate) fn becoming(&self, key: &ItemKey, job: Job, revision: Uuid) -> Self {

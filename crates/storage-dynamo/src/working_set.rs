@@ -15,7 +15,7 @@ use crate::hints::Hints;
 use crate::keys::{self, ItemKey};
 use crate::knowledge::{Knowledge, Mentions, Subject, needs_log_head};
 use crate::pages;
-use crate::rows::{self, Apart, LogHead, Reclaim, StoredJob, StreamHead, binary_id, number};
+use crate::rows::{self, LogHead, Reclaim, StoredJob, StreamHead, binary_id, number};
 use crate::write::{Action, Guard, Resent, Write};
 
 /// What the batches of a fold see and change.
@@ -158,7 +158,8 @@ impl<'k> WorkingSet<'k> {
     /// Everything that is to be written or to be so.
     ///
     /// # Errors
-    /// `TooLarge` where an event does not fit a page.
+    /// `TooLarge` where an event does not fit a page, or where what is pushed to a job that is leased from
+    /// its birth has no room in its item: alone, that push comes later, and its payload has one of its own.
     pub(crate) fn writes(&self, at: &Partition, reclaim: Reclaim) -> Result<Writes> {
         let (mut writes, mut payloads) = (Vec::new(), Payloads::default());
         for (key, row) in &self.records {
@@ -169,7 +170,7 @@ impl<'k> WorkingSet<'k> {
         for ((queue, id), row) in &self.jobs {
             let subject = Subject::Job { queue: queue.clone(), id: id.clone() };
             let key = subject.key(at);
-            let after = row.after(&key, revision);
+            let after = row.after(&key, revision)?;
             if let JobBase::Known(Some(before)) = &row.base {
                 payloads.note(at, &key, before, after.as_ref(), self.now);
             }
@@ -205,10 +206,10 @@ impl<'k> WorkingSet<'k> {
     }
 }
 
-/// Whether what an operation writes bears the id of its batch.
+/// Whether what an operation writes bears the id of its batch, or a token that no other has.
 fn shows_batch(op: &Op) -> bool {
     match op {
-        Op::Put { .. } => true,
+        Op::Put { .. } | Op::PushLeased { .. } => true,
         Op::Append { events, .. } => !events.is_empty(),
         _ => false,
     }
@@ -221,7 +222,7 @@ fn expects(op: &Op) -> bool {
             *expect != Expect::Any
         }
         Op::Append { expect, .. } => *expect != ExpectStream::Any,
-        Op::Ack { .. } | Op::Retry { .. } | Op::Extend { .. } => true,
+        Op::PushLeased { .. } | Op::Ack { .. } | Op::Retry { .. } | Op::Extend { .. } => true,
         Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => false,
     }
 }
@@ -263,12 +264,14 @@ fn record_action(
 
 impl Row<JobBase, Job> {
     /// What is stored of the job once all is written.
-    fn after(&self, key: &ItemKey, revision: Uuid) -> Option<StoredJob> {
-        let job = self.value.clone()?;
-        Some(match &self.base {
-            JobBase::Known(Some(before)) => before.becoming(key, job, revision),
-            _ => StoredJob { job, revision, apart: Apart::default() },
-        })
+    fn after(&self, key: &ItemKey, revision: Uuid) -> Result<Option<StoredJob>> {
+        let Some(job) = self.value.clone() else { return Ok(None) };
+        match &self.base {
+            JobBase::Known(Some(before)) => Ok(Some(before.becoming(key, job, revision))),
+            JobBase::Any | JobBase::HeldBy(_) | JobBase::Supposed | JobBase::Known(None) => {
+                StoredJob::whole(key, job, revision).map(Some)
+            }
+        }
     }
 
     fn guard(&self) -> Option<Guard> {
@@ -310,8 +313,11 @@ fn job_action(key: &ItemKey, row: &Row<JobBase, Job>, after: Option<&StoredJob>)
             (Action::Update(update.into(), values), recognised)
         }
         JobBase::Any | JobBase::Supposed | JobBase::Known(None) => {
-            // A job that was created may be gone again, and must not come back.
-            (Action::Put(rows::job_item(key, after)), Resent::Unclear)
+            // A job that was created may be gone again, and must not come back; but whoever holds it from
+            // its birth is told that this may be.
+            let is_fenced = job.lease.is_some() && job.pending.is_none();
+            let resent = if is_fenced { recognised } else { Resent::Unclear };
+            (Action::Put(rows::job_item(key, after)), resent)
         }
     }
 }

@@ -13,8 +13,9 @@
 -- The batches come in waves: within one, no two name the same record, stream or job, so that a wave
 -- is judged and written as a set. A round judges every wave that is left, and writes the first that
 -- has anything to write; those behind it are judged anew in the next round. So it takes one round
--- where no two batches name the same thing, and also where all those who do so fail. Arrays with the same first letter belong together, one place an
--- operation, wave after wave; `_batch` says whose it is and `_op` where in that batch it stands.
+-- where no two batches name the same thing, and also where all those who do so fail. Arrays with the
+-- same first letter belong together, one place an operation, wave after wave; `_batch` says whose it
+-- is and `_op` where in that batch it stands.
 --
 -- Plans are made once in a session, when the tables may still be empty, and then have to do. So each
 -- row is looked for by itself, in a subquery whose LIMIT the planner cannot turn into a join that
@@ -30,6 +31,7 @@
 CREATE FUNCTION evenkeel.commit_v1(
     of_part text,
     of_store uuid,       -- which store this must be, where the connection is not the store's own
+    synced boolean,      -- whether the commit waits for the disk
     whole boolean, part_lock integer, locks integer[],
     b_id uuid[], b_now bigint[], b_wave integer[],
     -- records: put, delete, check
@@ -41,11 +43,12 @@ CREATE FUNCTION evenkeel.commit_v1(
     -- events; `e_append` is the place in the arrays of streams, `e_nth` counts from 0 in the append
     e_append integer[], e_nth bigint[], e_stream text[], e_id uuid[], e_kind text[],
     e_content_type text[], e_payload bytea[], e_metadata text[],
-    -- jobs that exist: ack, retry, extend, cancel
+    -- jobs: ack, retry, extend, cancel, lease, which expects none and is among the pushes too
     j_batch integer[], j_op integer[], j_does text[], j_queue text[], j_id text[],
     j_token uuid[], j_at bigint[],
-    -- jobs pushed
-    p_batch integer[], p_queue text[], p_id text[], p_due bigint[], p_payload bytea[], p_sooner boolean[]
+    -- jobs pushed: keep, sooner, lease (with the token and until when)
+    p_batch integer[], p_does text[], p_queue text[], p_id text[], p_due bigint[], p_payload bytea[],
+    p_token uuid[], p_until bigint[]
 ) RETURNS TABLE (
     round integer, batch integer, op integer, verdict text,
     value bytea, version uuid, expires_at bigint,
@@ -61,11 +64,13 @@ DECLARE
     waves integer := coalesce((SELECT max(w) FROM unnest(b_wave) w), 0);
     refused boolean[] := array_fill(false, ARRAY[cardinality(b_id)]);
     was_refused boolean[];
-    -- By wave: how many of its batches are to be written.
-    holding integer[];
+    judged_after integer;
     nth integer;
-    -- Whether any job changes. One that is extended to the end it has only proves its lease.
+    -- Whether any job changes; one that is extended to the end it has only proves its lease. By place
+    -- in the arrays of jobs: where those that change are.
     moves_jobs boolean := false;
+    place tid;
+    places tid[];
     -- By place in the arrays of streams: how many events the stream had, and how far beyond the end of
     -- the log the first new one goes.
     stream_had bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(s_batch)]);
@@ -76,16 +81,7 @@ DECLARE
     first_event integer;
     last_event integer;
 BEGIN
-    PERFORM evenkeel.enter_v1(of_store, whole, part_lock, locks);
-
-    IF cardinality(j_batch) > 0 THEN
-        SELECT bool_or(o.does <> 'extend' OR o.at <> j.leased_until) INTO moves_jobs
-        FROM unnest(j_does, j_queue, j_id, j_at) AS o (does, queue, id, at)
-        CROSS JOIN LATERAL (
-            SELECT j.leased_until FROM evenkeel.job j
-            WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
-        ) j;
-    END IF;
+    PERFORM evenkeel.enter_v1(of_store, synced, whole, part_lock, locks);
 
     round := 0;
     WHILE wave < waves LOOP
@@ -164,42 +160,54 @@ BEGIN
         END IF;
 
         IF cardinality(j_batch) > 0 THEN
-            FOR batch, op, verdict, value, version, due, attempt, leased_until,
+            places := array_fill(NULL::tid, ARRAY[cardinality(j_batch)]);
+            moves_jobs := false;
+            FOR nth, batch, op, verdict, place, value, version, due, attempt, leased_until,
                 pending_due, pending_payload, pending_sooner IN
-                SELECT DISTINCT ON (o.batch) o.batch, o.op, 'fails', j.payload, j.token, j.due, j.attempt,
+                SELECT o.nth, o.batch, o.op, l.verdict, j.place, j.payload, j.token, j.due, j.attempt,
                     j.leased_until, j.pending_due, j.pending_payload, j.pending_sooner
-                FROM unnest(j_batch, j_op, j_does, j_queue, j_id, j_token)
-                    AS o (batch, op, does, queue, id, token)
+                FROM unnest(j_batch, j_op, j_does, j_queue, j_id, j_token, j_at)
+                    WITH ORDINALITY AS o (batch, op, does, queue, id, token, at, nth)
+                -- Once locked it stays where it is found: leasing passes it over.
                 LEFT JOIN LATERAL (
-                    SELECT * FROM evenkeel.job j
-                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
+                    SELECT j.ctid AS place, j.* FROM evenkeel.job j
+                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
                 ) j ON true
-                WHERE b_wave[o.batch] > wave AND o.does <> 'cancel' AND j.token IS DISTINCT FROM o.token
-                ORDER BY o.batch, o.op
+                CROSS JOIN LATERAL (SELECT CASE
+                    WHEN o.does = 'cancel' THEN NULL
+                    WHEN o.does <> 'lease' THEN CASE WHEN j.token IS DISTINCT FROM o.token THEN 'fails' END
+                    WHEN j.token = o.token THEN 'applied'
+                    WHEN j.place IS NOT NULL THEN 'fails'
+                END AS verdict) l
+                WHERE b_wave[o.batch] > wave AND (l.verdict IS NOT NULL
+                    OR j.place IS NOT NULL AND (o.does <> 'extend' OR o.at <> j.leased_until))
             LOOP
-                refused[batch] := true;
-                RETURN NEXT;
+                IF verdict IS NULL THEN
+                    places[nth] := place;
+                    moves_jobs := true;
+                ELSE
+                    refused[batch] := true;
+                    RETURN NEXT;
+                END IF;
             END LOOP;
             value := NULL; version := NULL; due := NULL; attempt := NULL; leased_until := NULL;
             pending_due := NULL; pending_payload := NULL; pending_sooner := NULL;
         END IF;
 
-        holding := array_fill(0, ARRAY[waves]);
-        verdict := 'holds'; op := NULL;
-        FOR nth IN 1 .. cardinality(b_id) LOOP
-            IF b_wave[nth] > wave AND NOT refused[nth] THEN
-                holding[b_wave[nth]] := holding[b_wave[nth]] + 1;
-                IF was_refused[nth] THEN
+        IF round > 1 THEN
+            verdict := 'holds'; op := NULL;
+            FOR nth IN 1 .. cardinality(b_id) LOOP
+                IF b_wave[nth] > wave AND was_refused[nth] AND NOT refused[nth] THEN
                     batch := nth;
                     RETURN NEXT;
                 END IF;
-            END IF;
-        END LOOP;
-        LOOP
-            wave := wave + 1;
-            EXIT WHEN wave = waves OR holding[wave] > 0;
-        END LOOP;
-        CONTINUE WHEN holding[wave] = 0;
+            END LOOP;
+        END IF;
+        -- The first wave of which anything holds.
+        judged_after := wave;
+        wave := (SELECT min(o.w) FROM unnest(b_wave, refused) AS o (w, refused)
+            WHERE o.w > judged_after AND NOT o.refused);
+        EXIT WHEN wave IS NULL;
 
         -- Write.
 
@@ -223,17 +231,11 @@ BEGIN
         END IF;
 
         IF moves_jobs THEN
-            -- An acknowledged job stays where one was pushed meanwhile. The rows were locked above, so
-            -- that they are where they were found.
+            -- An acknowledged job stays where one was pushed meanwhile.
             IF j_does && ARRAY['ack', 'cancel'] THEN
-                DELETE FROM evenkeel.job d
-                USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
-                CROSS JOIN LATERAL (
-                    SELECT j.ctid, j.pending_due FROM evenkeel.job j
-                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
-                ) j
-                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
-                  AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
+                DELETE FROM evenkeel.job d USING unnest(j_batch, j_does, places) AS o (batch, does, place)
+                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND d.ctid = o.place
+                  AND (o.does = 'cancel' OR o.does = 'ack' AND d.pending_due IS NULL);
             END IF;
             UPDATE evenkeel.job u SET
                 due = CASE o.does WHEN 'ack' THEN u.pending_due
@@ -246,32 +248,28 @@ BEGIN
                 pending_due = CASE WHEN o.does = 'extend' THEN u.pending_due END,
                 pending_payload = CASE WHEN o.does = 'extend' THEN u.pending_payload END,
                 pending_sooner = CASE WHEN o.does = 'extend' THEN u.pending_sooner END
-            FROM unnest(j_batch, j_does, j_queue, j_id, j_at) AS o (batch, does, queue, id, at)
-            CROSS JOIN LATERAL (
-                SELECT j.ctid FROM evenkeel.job j
-                WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
-            ) j
-            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = j.ctid
-              AND (o.does <> 'extend' OR u.leased_until <> o.at);
+            FROM unnest(j_batch, j_does, j_at, places) AS o (batch, does, at, place)
+            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = o.place;
         END IF;
 
         -- A push on a leased job waits in the job for the lease's end.
-        IF false = ANY (p_sooner) THEN
-            INSERT INTO evenkeel.job AS j (part, queue, id, due, payload)
-            SELECT of_part, o.queue, o.id, o.due, o.payload
-            FROM unnest(p_batch, p_queue, p_id, p_due, p_payload, p_sooner)
-                AS o (batch, queue, id, due, payload, sooner)
-            WHERE NOT o.sooner AND b_wave[o.batch] = wave AND NOT refused[o.batch]
+        IF p_does && ARRAY['keep', 'lease'] THEN
+            INSERT INTO evenkeel.job AS j (part, queue, id, due, payload, attempt, token, leased_until)
+            SELECT of_part, o.queue, o.id, o.due, o.payload, CASE o.does WHEN 'lease' THEN 1 ELSE 0 END,
+                o.token, o.until
+            FROM unnest(p_batch, p_does, p_queue, p_id, p_due, p_payload, p_token, p_until)
+                AS o (batch, does, queue, id, due, payload, token, until)
+            WHERE o.does <> 'sooner' AND b_wave[o.batch] = wave AND NOT refused[o.batch]
             ON CONFLICT (part, queue, id) DO UPDATE
             SET pending_due = excluded.due, pending_payload = excluded.payload
             WHERE j.token IS NOT NULL AND j.pending_due IS NULL;
         END IF;
-        IF true = ANY (p_sooner) THEN
+        IF 'sooner' = ANY (p_does) THEN
             INSERT INTO evenkeel.job AS j (part, queue, id, due, payload)
             SELECT of_part, o.queue, o.id, o.due, o.payload
-            FROM unnest(p_batch, p_queue, p_id, p_due, p_payload, p_sooner)
-                AS o (batch, queue, id, due, payload, sooner)
-            WHERE o.sooner AND b_wave[o.batch] = wave AND NOT refused[o.batch]
+            FROM unnest(p_batch, p_does, p_queue, p_id, p_due, p_payload)
+                AS o (batch, does, queue, id, due, payload)
+            WHERE o.does = 'sooner' AND b_wave[o.batch] = wave AND NOT refused[o.batch]
             ON CONFLICT (part, queue, id) DO UPDATE SET
                 due = CASE WHEN j.token IS NULL THEN least(j.due, excluded.due) ELSE j.due END,
                 payload = CASE WHEN j.token IS NULL THEN excluded.payload ELSE j.payload END,

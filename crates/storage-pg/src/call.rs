@@ -1,4 +1,4 @@
-//! The arguments of `commit_v1` and `commit_records_v1`: the operations of a fold as arrays, sorted by what they are about.
+//! The arguments of `commit_v1` and `commit_few_v1`: the operations of a fold as arrays, sorted by what they are about.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::rows::signed;
 use crate::statement::{Schema, Statement};
 
-/// A call of `commit_v1`, or of `commit_records_v1`.
+/// A call of `commit_v1`, or of `commit_few_v1`.
 pub(crate) struct Call<'a> {
     part: String,
     /// What the names of its locks begin with: stores may share a database, whose locks have no schema.
@@ -22,13 +22,16 @@ pub(crate) struct Call<'a> {
     pushes: Pushes<'a>,
     /// The wave of the last batch that names what each lock is for.
     waves: HashMap<i32, i32>,
+    /// Whether the commit waits for the disk: where one of the batches is synced, all are.
+    is_synced: bool,
+    is_small: bool,
 }
 
 /// More locks than this and the call takes the partition as a whole: the server's table of locks has
 /// room for 64 a connection by default, and shares it among all.
 const MAX_LOCKS: usize = 200;
 
-/// Up to so many operations on records, and on nothing else, are quicker one by one than as sets.
+/// Up to so many operations on records, and jobs pushed leased, are quicker one by one than as sets.
 const ONE_BY_ONE: usize = 8;
 
 #[derive(Default)]
@@ -50,6 +53,8 @@ struct Records<'a> {
     version: Vec<Option<Uuid>>,
     value: Vec<Option<&'a [u8]>>,
     expires_at: Vec<Option<i64>>,
+    /// Of jobs that stand among them.
+    due: Vec<Option<i64>>,
 }
 
 #[derive(Default)]
@@ -90,11 +95,13 @@ struct Jobs<'a> {
 #[derive(Default)]
 struct Pushes<'a> {
     batch: Vec<i32>,
+    does: Vec<&'static str>,
     queue: Vec<&'a str>,
     id: Vec<&'a str>,
     due: Vec<i64>,
     payload: Vec<&'a [u8]>,
-    sooner: Vec<bool>,
+    token: Vec<Option<Uuid>>,
+    until: Vec<Option<i64>>,
 }
 
 impl<'a> Call<'a> {
@@ -110,10 +117,13 @@ impl<'a> Call<'a> {
             jobs: Jobs::default(),
             pushes: Pushes::default(),
             waves: HashMap::new(),
+            is_synced: false,
+            is_small: false,
         };
         let mut in_waves: Vec<(i32, i32, &Batch)> =
             (1..).zip(batches).map(|(place, batch)| (call.line_up(batch), place, batch)).collect();
         in_waves.sort_by_key(|(wave, place, _)| (*wave, *place));
+        call.is_small = is_small(in_waves.iter().flat_map(|(.., batch)| batch.ops()));
         for (_, place, batch) in in_waves {
             for (op, what) in (1..).zip(batch.ops()) {
                 call.add(place, op, what);
@@ -122,22 +132,25 @@ impl<'a> Call<'a> {
         call
     }
 
-    /// The statement, for a store where the connection may be to another one.
+    /// The statement, for a store where the connection is the user's and may be to another one.
     pub(crate) fn statement(&self, database: &Database, store: Option<Uuid>) -> Statement {
+        // How the user's own transaction is synced is the user's choice.
+        let leaves_sync = self.is_synced || store.is_some();
         let mut locks: Vec<i32> = self.waves.keys().copied().collect();
         // In one order, so that two calls never wait for each other in a circle.
         locks.sort_unstable();
-        let Self { part, scope, batches, records, streams, events, jobs, pushes, waves: _ } = self;
-        if self.is_small() {
+        let Self { part, scope, batches, records, streams, events, jobs, pushes, .. } = self;
+        if self.is_small {
             let statement = database
-                .statement(COMMIT_RECORDS)
+                .statement(COMMIT_FEW)
                 .bind(part.as_str())
                 .bind(store)
+                .bind(leaves_sync)
                 .bind(lock(&[scope]))
                 .bind(&locks[..])
                 .bind(&batches.id[..])
                 .bind(&batches.now[..]);
-            return records.bind(statement);
+            return records.bind(statement).bind(&records.due[..]);
         }
         let takes_whole = locks.len() > MAX_LOCKS;
         if takes_whole {
@@ -147,6 +160,7 @@ impl<'a> Call<'a> {
             .statement(COMMIT)
             .bind(part.as_str())
             .bind(store)
+            .bind(leaves_sync)
             .bind(takes_whole)
             .bind(lock(&[scope]))
             .bind(&locks[..])
@@ -179,19 +193,13 @@ impl<'a> Call<'a> {
             .bind(&jobs.token[..])
             .bind(&jobs.at[..])
             .bind(&pushes.batch[..])
+            .bind(&pushes.does[..])
             .bind(&pushes.queue[..])
             .bind(&pushes.id[..])
             .bind(&pushes.due[..])
             .bind(&pushes.payload[..])
-            .bind(&pushes.sooner[..])
-    }
-
-    /// Whether it is about few records and nothing else.
-    fn is_small(&self) -> bool {
-        self.streams.batch.is_empty()
-            && self.jobs.batch.is_empty()
-            && self.pushes.batch.is_empty()
-            && self.records.batch.len() <= ONE_BY_ONE
+            .bind(&pushes.token[..])
+            .bind(&pushes.until[..])
     }
 
     /// The wave that a batch goes in: after every batch before it that names something it names.
@@ -202,6 +210,7 @@ impl<'a> Call<'a> {
         self.batches.id.push(batch.id());
         self.batches.now.push(batch.now().as_micros());
         self.batches.wave.push(wave);
+        self.is_synced |= batch.is_synced();
         wave
     }
 
@@ -219,13 +228,11 @@ impl<'a> Call<'a> {
             Op::Ack { .. } | Op::Retry { .. } | Op::Extend { .. } | Op::Cancel { .. } => {
                 self.jobs.add(batch, op, what)
             }
-            Op::Push { queue, id, due, payload, merge } => {
-                self.pushes.batch.push(batch);
-                self.pushes.queue.push(queue);
-                self.pushes.id.push(id);
-                self.pushes.due.push(due.as_micros());
-                self.pushes.payload.push(payload);
-                self.pushes.sooner.push(*merge == Merge::Sooner);
+            Op::Push { .. } => self.pushes.add(batch, what),
+            Op::PushLeased { .. } if self.is_small => self.records.add(batch, op, what),
+            Op::PushLeased { .. } => {
+                self.jobs.add(batch, op, what);
+                self.pushes.add(batch, what);
             }
         }
     }
@@ -238,12 +245,20 @@ impl<'a> Call<'a> {
             }
             Op::Append { stream, .. } | Op::Trim { stream, .. } => lock(&[&self.scope, "stream", stream]),
             Op::Push { queue, id, .. }
+            | Op::PushLeased { queue, id, .. }
             | Op::Ack { queue, id, .. }
             | Op::Retry { queue, id, .. }
             | Op::Extend { queue, id, .. }
             | Op::Cancel { queue, id } => lock(&[&self.scope, "job", queue, id]),
         }
     }
+}
+
+/// Whether it is about few records, jobs pushed leased, and nothing else.
+fn is_small<'a>(mut ops: impl Iterator<Item = &'a Op> + Clone) -> bool {
+    let is_plain =
+        |op: &Op| matches!(op, Op::Put { .. } | Op::Delete { .. } | Op::Check { .. } | Op::PushLeased { .. });
+    ops.clone().count() <= ONE_BY_ONE && ops.all(is_plain)
 }
 
 /// The number that names a lock. Nodes of all releases have to agree on it.
@@ -255,6 +270,20 @@ fn lock(name: &[&str]) -> i32 {
 
 impl<'a> Records<'a> {
     fn add(&mut self, batch: i32, op: i32, what: &'a Op) {
+        if let Op::PushLeased { queue, id, due, payload, hold } = what {
+            self.batch.push(batch);
+            self.op.push(op);
+            self.does.push("lease");
+            self.space.push("");
+            self.group.push(queue);
+            self.id.push(id);
+            self.expect.push("absent");
+            self.version.push(Some(hold.token.0));
+            self.value.push(Some(payload));
+            self.expires_at.push(Some(hold.until.as_micros()));
+            self.due.push(Some(due.as_micros()));
+            return;
+        }
         let (does, key, expect, value, expires_at) = match what {
             Op::Put { key, value, expect, expires_at } => ("put", key, expect, Some(&**value), *expires_at),
             Op::Delete { key, expect } => ("delete", key, expect, None, None),
@@ -277,6 +306,7 @@ impl<'a> Records<'a> {
         self.version.push(version);
         self.value.push(value);
         self.expires_at.push(expires_at.map(|at| at.as_micros()));
+        self.due.push(None);
     }
 }
 
@@ -340,6 +370,7 @@ impl<'a> Jobs<'a> {
             Op::Retry { queue, id, token, due } => ("retry", queue, id, Some(token.0), Some(due)),
             Op::Extend { queue, id, token, until } => ("extend", queue, id, Some(token.0), Some(until)),
             Op::Cancel { queue, id } => ("cancel", queue, id, None, None),
+            Op::PushLeased { queue, id, hold, .. } => ("lease", queue, id, Some(hold.token.0), None),
             _ => return,
         };
         self.batch.push(batch);
@@ -352,12 +383,37 @@ impl<'a> Jobs<'a> {
     }
 }
 
-const COMMIT_RECORDS: &str = "SELECT * FROM evenkeel.commit_records_v1($1, $2, $3, $4, $5, $6, \
-    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+impl<'a> Pushes<'a> {
+    fn add(&mut self, batch: i32, what: &'a Op) {
+        let (does, queue, id, due, payload, hold) = match what {
+            Op::Push { queue, id, due, payload, merge: Merge::Keep } => {
+                ("keep", queue, id, due, payload, None)
+            }
+            Op::Push { queue, id, due, payload, merge: Merge::Sooner } => {
+                ("sooner", queue, id, due, payload, None)
+            }
+            Op::PushLeased { queue, id, due, payload, hold } => {
+                ("lease", queue, id, due, payload, Some(hold))
+            }
+            _ => return,
+        };
+        self.batch.push(batch);
+        self.does.push(does);
+        self.queue.push(queue);
+        self.id.push(id);
+        self.due.push(due.as_micros());
+        self.payload.push(payload);
+        self.token.push(hold.map(|hold| hold.token.0));
+        self.until.push(hold.map(|hold| hold.until.as_micros()));
+    }
+}
 
-const COMMIT: &str = "SELECT * FROM evenkeel.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, \
-    $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-    $19, $20, $21, $22, $23, $24, $25, $26, \
-    $27, $28, $29, $30, $31, $32, $33, $34, \
-    $35, $36, $37, $38, $39, $40, $41, \
-    $42, $43, $44, $45, $46, $47)";
+const COMMIT_FEW: &str = "SELECT * FROM evenkeel.commit_few_v1($1, $2, $3, $4, $5, $6, $7, \
+    $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+
+const COMMIT: &str = "SELECT * FROM evenkeel.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+    $20, $21, $22, $23, $24, $25, $26, $27, \
+    $28, $29, $30, $31, $32, $33, $34, $35, \
+    $36, $37, $38, $39, $40, $41, $42, \
+    $43, $44, $45, $46, $47, $48, $49, $50)";

@@ -136,6 +136,10 @@ fn found(op: &Op, row: &PgRow) -> Result<Found> {
             let job = exists.then(|| rows::job(row, "value", "version")).transpose()?;
             Ok(Found::Job { queue: queue.clone(), id: id.clone(), job })
         }
+        Op::PushLeased { queue, id, .. } => {
+            let job = rows::job(row, "value", "version")?;
+            Ok(Found::Occupied { queue: queue.clone(), id: id.clone(), job })
+        }
         Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => {
             Err(unexpected("about an operation that expects nothing"))
         }

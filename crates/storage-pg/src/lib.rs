@@ -9,6 +9,9 @@
 //!   memory.
 //! - A commit that returned survives a crash of the server where its `fsync` and `synchronous_commit`
 //!   are on; [`StoreInfo::durability`](evenkeel_core::StoreInfo) says whether they are.
+//! - [Unsynced](evenkeel_core::Batch::set_unsynced) batches are committed with `synchronous_commit` off
+//!   where no synced one shares their call; through door 2 that goes for the user's rows too. A
+//!   transaction that the user owns is synced as the user has set it.
 //! - Through door 2 the user's own SQL joins the commit: on a live [`sqlx::PgConnection`], or in a
 //!   transaction that the user owns ([`PgStore::commit_with`]).
 //!

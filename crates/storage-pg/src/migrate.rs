@@ -13,7 +13,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("../migrations/0001_store.sql"),
     include_str!("../migrations/enter_v1.sql"),
     include_str!("../migrations/commit_v1.sql"),
-    include_str!("../migrations/commit_records_v1.sql"),
+    include_str!("../migrations/commit_few_v1.sql"),
     include_str!("../migrations/get_v1.sql"),
     include_str!("../migrations/lease_v1.sql"),
     include_str!("../migrations/sweep_v1.sql"),

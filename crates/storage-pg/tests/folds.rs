@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use common::{Home, key, partition};
 use evenkeel_core::{
-    Batch, Committed, Conflict, Error, Expect, ExpectStream, Jobs, Lease, MemoryStore, Merge, NewEvent, Read,
-    Store, Timestamp, Token, Version, partition_index,
+    Batch, Committed, Conflict, Error, Expect, ExpectStream, Hold, Jobs, Lease, MemoryStore, Merge, NewEvent,
+    Read, Store, Timestamp, Token, Version,
 };
 use evenkeel_storage_pg::PgStore;
 use evenkeel_testkit::services;
 use fastrand::Rng;
-use futures_util::FutureExt;
-use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 evenkeel_testkit::server_tests! {
@@ -22,12 +20,6 @@ evenkeel_testkit::server_tests! {
         a_fold_of_few_records_means_what_its_batches_mean_one_after_another,
     ],
 }
-
-/// The first of the two numbers of a partition's lock.
-const PARTITION_LOCKS: i32 = 1_702_259_537;
-
-/// How many calls a store has under way in a partition.
-const IN_FLIGHT: i64 = 2;
 
 const START: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
 
@@ -91,6 +83,7 @@ fn random_batch(store: &PgStore, random: &mut Rng, before: &[Batch], tokens: &[T
             4 => batch.retry("queue", id, token, at),
             5 => batch.extend("queue", id, token, at),
             6 => batch.cancel("queue", id),
+            7 => batch.push_leased("queue", id, at, format!("{at}"), Hold { token, until: at }),
             _ => &mut batch,
         };
     }
@@ -161,46 +154,16 @@ async fn a_fold_of_few_records_means_what_its_batches_mean_one_after_another() {
 
 /// Has the store commit the batches as one fold, and compares with one after another.
 async fn one_fold(home: &Home, store: &PgStore, memory: &MemoryStore, batches: &[Batch], seed: u64) {
-    let at = partition(store);
-
-    // While the partition is locked, the calls under way wait, and all others gather behind them.
-    let mut gate = home.connect().await;
-    let lock = i32::from_ne_bytes(partition_index(&format!("{} {at}", home.schema), u32::MAX).to_ne_bytes());
-    run(&mut gate, &format!("SELECT pg_advisory_lock({PARTITION_LOCKS}, {lock})")).await;
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{}%commit_%v1%'",
-        home.schema
-    );
-    let mut fillers = Vec::new();
-    for n in 1..=IN_FLIGHT {
-        let mut filler = Batch::new(at.clone(), START);
-        filler.put(key(&format!("filler {n}")), "", Expect::Any);
-        let store = store.clone();
-        fillers.push(tokio::spawn(async move { store.commit(filler).await.unwrap() }));
-        common::until("the call waits", async || home.number(&waiting).await == n).await;
-    }
-    let mut commits: Vec<_> = batches.iter().map(|batch| store.commit(batch.clone())).collect();
-    for commit in &mut commits {
-        assert!(commit.now_or_never().is_none());
-    }
-    run(&mut gate, &format!("SELECT pg_advisory_unlock({PARTITION_LOCKS}, {lock})")).await;
-    for filler in fillers {
-        filler.await.unwrap();
-    }
-
-    for (nth, (batch, commit)) in batches.iter().zip(commits).enumerate() {
+    let verdicts = common::commit_as_one_fold(home, store, batches).await;
+    for (nth, (batch, found)) in batches.iter().zip(verdicts).enumerate() {
         let expected = verdict(memory.commit(batch.clone()).await);
-        let found = verdict(commit.await);
-        assert_eq!(found, expected, "seed {seed}, batch {nth}: {batch:?}");
+        assert_eq!(verdict(found), expected, "seed {seed}, batch {nth}: {batch:?}");
     }
+    let at = partition(store);
     let keys = ["a", "b", "c"].map(key);
     assert_eq!(store.get(&at, START, &keys).await.unwrap(), memory.get(&at, START, &keys).await.unwrap());
     let log = Read::partition(0, 1_000);
     assert_eq!(store.read(&at, log.clone()).await.unwrap(), memory.read(&at, log).await.unwrap());
     let jobs = Jobs::Page { queue: "queue".into(), after: None, limit: 10 };
     assert_eq!(store.jobs(&at, jobs.clone()).await.unwrap(), memory.jobs(&at, jobs).await.unwrap());
-}
-
-async fn run(conn: &mut PgConnection, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.unwrap();
 }

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Home, batch, claim, key, now, partition};
-use evenkeel_core::{Expect, Lease, Merge, NewEvent, Read, Store, Transactional};
+use evenkeel_core::{Expect, Hold, Lease, Merge, NewEvent, Read, Store, Token, Transactional};
 use evenkeel_storage_pg::PgStore;
 use evenkeel_testkit::services::{PgBouncer, Postgres};
 use futures_util::future::try_join_all;
@@ -55,6 +55,7 @@ async fn each_call_costs_one_statement_through_a_proxy() {
 
 async fn each_call(postgres: &Postgres, store: &PgStore) {
     let at = partition(store);
+    let hold = || Hold { token: Token::fresh(), until: now() + Duration::from_secs(60) };
     costs(postgres, "a claim", 1, async |n| {
         store.commit(claim(store, &format!("claimed {n}"))).await.unwrap();
     })
@@ -77,6 +78,7 @@ async fn each_call(postgres: &Postgres, store: &PgStore) {
             .append_any("s", [NewEvent::new("Happened", "{}", now())])
             .trim("another", 7)
             .push("queue", format!("{n}"), now(), "", Merge::Sooner)
+            .push_leased("queue", format!("{n} leased"), now(), "", hold())
             .cancel("queue", "nothing");
         store.commit(batch).await.unwrap();
     })
@@ -125,7 +127,8 @@ async fn what_a_call_looks_at_does_not_grow_with_what_is_stored() {
             .put(key(&format!("{n}")), "", Expect::Absent)
             .delete(key(&format!("{}", n - 7)), Expect::Any)
             .append_any(format!("s {n}"), [NewEvent::new("Happened", "{}", now())])
-            .push("queue", format!("{n}"), now(), "", Merge::Keep);
+            .push("queue", format!("{n}"), now(), "", Merge::Keep)
+            .push_leased("leased", format!("{n}"), now(), "", Hold { token: Token::fresh(), until: now() });
         store.commit(batch).await.unwrap();
         assert!(store.get(&at, now(), &[key(&format!("{n}"))]).await.unwrap()[0].is_some());
     }

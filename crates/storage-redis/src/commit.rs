@@ -156,6 +156,7 @@ fn op_length(op: &Op) -> usize {
         Op::Delete { .. } | Op::Check { .. } | Op::Trim { .. } | Op::Ack { .. } => 4,
         Op::Put { .. } | Op::Retry { .. } | Op::Extend { .. } => 5,
         Op::Push { .. } => 6,
+        Op::PushLeased { .. } => 7,
         Op::Append { events, .. } => 6 + events.len(),
     }
 }
@@ -197,6 +198,10 @@ fn encode_op<'a>(batch: &Batch, op: &'a Op, keys: &mut Keys<'a>, to: &mut Argume
                 Merge::Sooner => "sooner",
             });
             to.push(payload);
+        }
+        Op::PushLeased { queue, id, due, payload, hold } => {
+            to.push("push_leased").display(keys.number(Place::Queue(queue))).push(id).push(rows::time(*due));
+            to.push(hold.token.0.as_bytes()).push(rows::time(hold.until)).push(payload);
         }
         Op::Ack { queue, id, token } => {
             to.push("ack").display(keys.number(Place::Queue(queue))).push(id).push(token.0.as_bytes());
@@ -288,6 +293,9 @@ fn refused(batch: &Batch, op: &Value, found: Value) -> Result<Error> {
         Some(Op::Ack { queue, id, .. } | Op::Retry { queue, id, .. } | Op::Extend { queue, id, .. }) => {
             let job = rows::optional_bytes(found)?.map(rows::job).transpose()?;
             Found::Job { queue: queue.clone(), id: id.clone(), job }
+        }
+        Some(Op::PushLeased { queue, id, .. }) => {
+            Found::Occupied { queue: queue.clone(), id: id.clone(), job: rows::job(rows::bytes(found)?)? }
         }
         Some(Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. }) => return Err(rows::damaged("answer")),
         None => return Write::refused(found),

@@ -6,7 +6,8 @@
 //! - A command whose answer was lost is never sent again by itself: a commit is then `OutcomeUnknown`.
 //! - Every key of a partition is in one hash tag, so a cluster serves each partition from one server.
 //! - Through door 2 the user's own commands join the commit ([`RedisWrites`]).
-//! - What an acknowledged commit outlives is up to the server's settings:
+//! - What an acknowledged commit outlives is up to the server's settings, for an
+//!   [unsynced](evenkeel_core::Batch::set_unsynced) batch as for any:
 //!
 //! | `appendonly`, `appendfsync` | the server's process | its machine | fail-over to a replica |
 //! |---|---|---|---|

@@ -10,7 +10,8 @@ use common::{
     send, until,
 };
 use evenkeel_core::{
-    Durability, Error, ErrorKind, Expect, ManualClock, Merge, Namespace, NewEvent, Read, Store, Transactional,
+    Durability, Error, ErrorKind, Expect, Hold, ManualClock, Merge, Namespace, NewEvent, Read, Store, Token,
+    Transactional,
 };
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::Redis;
@@ -274,6 +275,15 @@ fn signal(pid: &str, signal: &str) {
     assert!(kill.unwrap().success());
 }
 
+async fn an_unsynced_batch_is_waited_for_too() {
+    let redis = redis(&[]);
+    let store = config(&redis).wait_replicas(1, Duration::from_millis(50)).open().await.unwrap();
+    let mut unsynced = claim(&store, "a");
+    unsynced.set_unsynced();
+    let error = store.commit(unsynced).await.unwrap_err();
+    assert_error(&error, ErrorKind::OutcomeUnknown, "Replicas");
+}
+
 async fn a_batch_sent_again_is_waited_for_too() {
     let redis = redis(&[]);
     let replica = common::redis(&["--replicaof", "127.0.0.1", &redis.port().to_string()]);
@@ -287,7 +297,10 @@ async fn a_batch_sent_again_is_waited_for_too() {
     let put = claim(&store, "b");
     let mut append = batch(&store);
     append.append_any("s", [NewEvent::new("E", "", now())]);
-    for batch in [&put, &append] {
+    let mut push = batch(&store);
+    let hold = Hold { token: Token::fresh(), until: now() };
+    push.push_leased("q", "a", now(), "", hold);
+    for batch in [&put, &append, &push] {
         for _ in 0..2 {
             // On a connection that has written nothing yet.
             let again = waiting().open().await.unwrap();
@@ -296,7 +309,7 @@ async fn a_batch_sent_again_is_waited_for_too() {
         }
     }
     signal(pid, "CONT");
-    for batch in [&put, &append] {
+    for batch in [&put, &append, &push] {
         until("the replica confirms", async || store.commit(batch.clone()).await.is_ok()).await;
     }
     assert_eq!(store.read(&partition(&store), Read::partition(0, 10)).await.unwrap().head, 1);
@@ -455,6 +468,7 @@ evenkeel_testkit::server_tests! {
         a_commit_is_one_call_and_those_that_wait_share_one,
         a_batch_that_meets_damage_fails_alone_and_writes_nothing,
         waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown,
+        an_unsynced_batch_is_waited_for_too,
         a_batch_sent_again_is_waited_for_too,
         who_only_reads_leaves_a_server_that_became_a_replica_within_a_minute,
         a_user_who_may_not_publish_commits_all_the_same,

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,25 @@ pub enum Synchronous {
     Full,
     /// Soon: it survives a crash of the process; a crash of the machine may take the latest back.
     Normal,
+}
+
+impl Synchronous {
+    /// What makes it so for the transactions that are begun after it, and is refused within one.
+    /// SQLite does it when the statement is prepared: one from the cache does nothing.
+    pub(crate) const fn pragma(self) -> &'static str {
+        match self {
+            Self::Full => "PRAGMA synchronous = FULL",
+            Self::Normal => "PRAGMA synchronous = NORMAL",
+        }
+    }
+
+    /// What begins a transaction that commits so, in one trip to the connection's thread.
+    pub(crate) const fn begin(self) -> &'static str {
+        match self {
+            Self::Full => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            Self::Normal => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        }
+    }
 }
 
 impl SqliteConfig {
@@ -161,6 +181,14 @@ impl SqliteConfig {
 
     pub(crate) const fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Where SQLite keeps what is committed and not in the database's own file yet.
+    pub(crate) fn log(&self) -> PathBuf {
+        let mut log = self.options.get_filename().as_os_str().to_owned();
+        log.push("-wal");
+        // The process may move to another folder.
+        std::path::absolute(&log).unwrap_or_else(|_| log.into())
     }
 
     /// The connection that the writer folds on, once the database is there.

@@ -1,7 +1,7 @@
 //! The writing connection in a user's hands: door 2 from the writer's side.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::fs::File;
 
 use evenkeel_core::judge::{self, Verdict};
 use evenkeel_core::{Batch, Committed, Error, ErrorKind, Result, Timestamp};
@@ -10,14 +10,17 @@ use rusqlite::Connection;
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::oneshot;
 
+use crate::config::{Mode, Synchronous};
 use crate::error::SqlResult;
 use crate::working_set::WorkingSet;
-use crate::writer::{Asked, Request, Writer, commit_on, roll_back, stopped};
+use crate::writer::{Asked, Connect, Request, Writer, commit_loaded, commit_on, roll_back, stopped};
 
 /// The writing connection, lent out inside a transaction. Dropped, it is rolled back.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) tx: Transaction<'static, Sqlite>,
+    /// When its commit is safe.
+    level: Synchronous,
     /// No statement may be begun from this instant on.
     pub(crate) until: Timestamp,
     back: oneshot::Sender<Returned>,
@@ -26,7 +29,7 @@ pub(crate) struct Held {
 /// How a lent connection comes back.
 #[derive(Debug)]
 enum Returned {
-    Finish(Transaction<'static, Sqlite>, Asked<Batch, Committed>),
+    Finish(Transaction<'static, Sqlite>, Synchronous, Asked<Batch, Committed>),
     RollBack(Transaction<'static, Sqlite>, oneshot::Sender<()>),
 }
 
@@ -34,7 +37,7 @@ impl Held {
     /// Has the batch judged, applied and committed with what was written on the connection.
     pub(crate) async fn finish(self, batch: Batch) -> Result<Committed> {
         let (reply, verdict) = oneshot::channel();
-        let returned = Returned::Finish(self.tx, Asked { what: batch, reply });
+        let returned = Returned::Finish(self.tx, self.level, Asked { what: batch, reply });
         self.back.send(returned).map_err(|_| stopped(ErrorKind::Unavailable))?;
         verdict.await.unwrap_or_else(|_| Err(stopped(ErrorKind::OutcomeUnknown)))
     }
@@ -51,14 +54,15 @@ impl Held {
 
 impl Writer {
     /// Lends the connection out, and until it is back answers what can be answered without it.
-    pub(crate) async fn hold(&mut self, asked: Asked<Duration, Held>, line: &mut VecDeque<Request>) {
-        let tx = match self.lent.begin_with("BEGIN IMMEDIATE").await.or_store_error("beginning") {
+    pub(crate) async fn hold(&mut self, asked: Asked<Connect, Held>, line: &mut VecDeque<Request>) {
+        let level = self.level_of(asked.what.is_synced);
+        let tx = match self.lent.begin_with(level.begin()).await.or_store_error("beginning") {
             Ok(tx) => tx,
             Err(error) => return asked.answer(Err(error)),
         };
-        let until = self.clock.now() + asked.what.min(self.max_hold);
+        let until = self.clock.now() + asked.what.hold_for.min(self.max_hold);
         let (back, mut returned) = oneshot::channel();
-        asked.answer(Ok(Held { tx, until, back }));
+        asked.answer(Ok(Held { tx, level, until, back }));
 
         let mut overdue = self.clock.sleep_until(until);
         let mut is_overdue = false;
@@ -91,10 +95,13 @@ impl Writer {
         }
     }
 
-    async fn take_back(&self, returned: Returned) {
+    async fn take_back(&mut self, returned: Returned) {
         match returned {
-            Returned::Finish(tx, asked) => {
-                let verdict = commit_on(tx, &asked.what).await;
+            Returned::Finish(tx, level, asked) => {
+                let mut verdict = self.commit_held(tx, &asked.what).await;
+                if verdict.is_ok() && asked.what.is_synced() && level != self.synchronous {
+                    verdict = self.sync().and(verdict);
+                }
                 if verdict.is_ok() {
                     self.signals.committed(&asked.what);
                 }
@@ -105,6 +112,29 @@ impl Writer {
                 let _ = done.send(());
             }
         }
+    }
+
+    /// Judges a batch, applies it in the transaction that was held, and commits both.
+    async fn commit_held(&mut self, tx: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Committed> {
+        // Connections to a database in memory would wait for each other.
+        if self.mode == Mode::Memory {
+            return commit_on(tx, batch).await;
+        }
+        // Nobody else can have committed since the transaction began. So the writer's own connection
+        // sees the same rows, without a trip to the other's thread.
+        let loaded = WorkingSet::load(&mut self.connection, std::iter::once(batch)).await;
+        commit_loaded(tx, loaded, batch).await
+    }
+
+    /// Waits until what was committed is on disk: for a transaction of which was known only after it
+    /// had begun that it must be.
+    fn sync(&self) -> Result<()> {
+        // Nobody locks this file, so that closing it takes no lock of SQLite's away.
+        let synced = File::options().write(true).open(&self.log).and_then(|log| log.sync_data());
+        synced.map_err(|source| {
+            let error = Error::new(ErrorKind::OutcomeUnknown, "the disk did not say that it has the commit");
+            error.with("file", self.log.display()).with_source(source)
+        })
     }
 
     /// Answers the commits of the line, beyond the first `judged`, whose verdict is certain from

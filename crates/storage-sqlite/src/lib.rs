@@ -2,7 +2,10 @@
 //!
 //! # Guarantees
 //! - A commit that returned survives a crash of the machine (`synchronous=FULL` in WAL mode) unless
-//!   [`SqliteConfig::synchronous`] trades that away.
+//!   [`SqliteConfig::synchronous`] trades that away, or the batch
+//!   ([`set_unsynced`](evenkeel_core::Batch::set_unsynced)): such a commit is on disk with the next one
+//!   that is not. Where several share a transaction, all of them must be so. In
+//!   [`commit_with`](SqliteStore::commit_with) it is as the user's own connection is set.
 //! - Commits that wait at the same moment share one transaction, each with its own verdict.
 //! - Any number of processes may use one file. Nothing about what is stored is kept in memory.
 //! - Through door 2 the user's own SQL joins the commit: on a live [`sqlx::SqliteConnection`], or in

@@ -69,6 +69,10 @@ impl SqliteStore {
             let (sender, requests) = mpsc::unbounded_channel();
             let writer = Writer {
                 connection: config.writer_connection()?,
+                mode: config.mode(),
+                level: config.synchronous,
+                synchronous: config.synchronous,
+                log: config.log(),
                 lent,
                 readers: readers.clone(),
                 signals: signals.clone(),

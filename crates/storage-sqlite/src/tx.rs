@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::SqliteStore;
 use crate::hold::Held;
 use crate::migrate;
-use crate::writer::{Asked, Request, commit_on, stopped};
+use crate::writer::{Asked, Connect, Request, commit_on, stopped};
 
 /// A door-2 transaction: nothing until the user connects, then the writing connection.
 struct SqliteSession {
     requests: mpsc::UnboundedSender<Request>,
     clock: Arc<dyn Clock>,
+    /// Whether its commit has to be on disk when it returns, as far as is known.
+    is_synced: bool,
     connection: Connection,
 }
 
@@ -34,8 +36,8 @@ impl Session<SqliteConnection> for SqliteSession {
         if let Connection::NotTaken = self.connection {
             let (reply, held) = oneshot::channel();
             let stopped = || stopped(ErrorKind::Unavailable);
-            let connect = Request::Connect(Asked { what: hold_for, reply });
-            self.requests.send(connect).map_err(|_| stopped())?;
+            let what = Connect { hold_for, is_synced: self.is_synced };
+            self.requests.send(Request::Connect(Asked { what, reply })).map_err(|_| stopped())?;
             self.connection = Connection::Held(held.await.map_err(|_| stopped())??);
         }
         if matches!(&self.connection, Connection::Held(held) if held.until <= self.clock.now()) {
@@ -46,6 +48,10 @@ impl Session<SqliteConnection> for SqliteSession {
             Connection::NotTaken | Connection::Expired => Err(expired()),
         }
     }
+
+    fn set_unsynced(&mut self) {
+        self.is_synced = false;
+    }
 }
 
 fn expired() -> Error {
@@ -55,7 +61,8 @@ fn expired() -> Error {
 /// Through door 2 the user's SQL runs on the one connection that writes, inside its transaction,
 /// which waits in the same line as commits. While it is held, nobody else writes: keep it short.
 /// After [`SqliteConfig::max_hold`](crate::SqliteConfig::max_hold) it is refused to its user, and
-/// those who wait fail with `Unavailable`. Nested transactions become savepoints; `COMMIT` and
+/// those who wait fail with `Unavailable`. Where its batch is unsynced, that is to be said before the
+/// first [`Tx::conn`]; said later, it is synced all the same. Nested transactions become savepoints; `COMMIT` and
 /// `ROLLBACK` by hand are not for the user to send.
 impl Transactional for SqliteStore {
     type Conn = SqliteConnection;
@@ -65,6 +72,7 @@ impl Transactional for SqliteStore {
         let session = SqliteSession {
             requests: self.requests()?.clone(),
             clock: Arc::clone(self.clock()),
+            is_synced: true,
             connection: Connection::NotTaken,
         };
         Ok(Tx::new(Batch::new(at, now), session))

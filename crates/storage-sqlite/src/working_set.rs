@@ -327,6 +327,7 @@ impl<'a> Wanted<'a> {
                 self.streams.push(WantedStream { at, stream, first: None });
             }
             Op::Push { queue, id, .. }
+            | Op::PushLeased { queue, id, .. }
             | Op::Ack { queue, id, .. }
             | Op::Retry { queue, id, .. }
             | Op::Extend { queue, id, .. } => {

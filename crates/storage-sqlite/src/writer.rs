@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use rusqlite::Connection;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::{Mode, Synchronous};
 use crate::error::{SqlResult, parse_commit_error};
 use crate::hold::Held;
 use crate::readers::Readers;
@@ -39,8 +41,8 @@ pub(crate) enum Request {
     Commit(Asked<Batch, Committed>),
     Lease(Asked<(Partition, Lease), Leased>),
     Sweep(Asked<Sweep, usize>),
-    /// The connection itself, needed for a certain time at most.
-    Connect(Asked<Duration, Held>),
+    /// The connection itself.
+    Connect(Asked<Connect, Held>),
 }
 
 /// A request and whom to tell.
@@ -64,6 +66,15 @@ pub(crate) struct Sweep {
     pub(crate) limit: usize,
 }
 
+/// What the connection is wanted for.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    /// It is needed for this long at most.
+    pub(crate) hold_for: Duration,
+    /// Whether the commit has to be on disk when it returns, as far as is known.
+    pub(crate) is_synced: bool,
+}
+
 /// The error of a request to a writer that is no more.
 pub(crate) fn stopped(kind: ErrorKind) -> Error {
     Error::new(kind, "the store's writer has stopped").with("store", "sqlite")
@@ -73,6 +84,13 @@ pub(crate) fn stopped(kind: ErrorKind) -> Error {
 /// had to travel to another thread would cost as much as the disk. What is lent to users is another.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
+    pub(crate) mode: Mode,
+    /// When the commits of its connection are safe, as it was told last.
+    pub(crate) level: Synchronous,
+    /// When a commit is safe that is to be.
+    pub(crate) synchronous: Synchronous,
+    /// The file that such a commit is in.
+    pub(crate) log: PathBuf,
     pub(crate) lent: SqlitePool,
     pub(crate) readers: Readers,
     pub(crate) signals: SignalHub,
@@ -129,6 +147,7 @@ impl Writer {
     }
 
     async fn run_fold(&mut self, fold: &Fold) -> Result<Verdicts, Failed> {
+        self.set_level(fold.is_synced()).map_err(Failed::Beginning)?;
         let connection = &mut self.connection;
         run(connection, "BEGIN IMMEDIATE").or_store_error("beginning").map_err(Failed::Beginning)?;
         let ended = match fold.apply(connection).await {
@@ -147,12 +166,29 @@ impl Writer {
         ended
     }
 
+    /// Lets the connection's next commit wait for the disk where it has to.
+    fn set_level(&mut self, is_synced: bool) -> Result<()> {
+        let level = self.level_of(is_synced);
+        if level != self.level {
+            self.connection.execute_batch(level.pragma()).or_store_error("beginning")?;
+            self.level = level;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn level_of(&self, is_synced: bool) -> Synchronous {
+        if is_synced { self.synchronous } else { Synchronous::Normal }
+    }
+
     fn publish(&self, fold: Fold, verdicts: Verdicts) {
         for (commit, verdict) in fold.commits.into_iter().zip(verdicts.commits) {
-            if verdict.is_ok() {
-                self.signals.committed(&commit.what);
+            let Asked { what, reply } = commit;
+            let is_committed = verdict.is_ok();
+            // Before the hints: who is woken first is served first. One that went away does not want to know.
+            let _ = reply.send(verdict);
+            if is_committed {
+                self.signals.committed(&what);
             }
-            commit.answer(verdict);
         }
         for (lease, leased) in fold.leases.into_iter().zip(verdicts.leases) {
             lease.answer(Ok(leased));
@@ -226,6 +262,12 @@ impl Fold {
         self.len() == 0
     }
 
+    /// Whether one of its members has to be on disk when it is answered.
+    fn is_synced(&self) -> bool {
+        let waits = self.leases.len() + self.sweeps.len() > 0;
+        waits || self.commits.iter().any(|commit| commit.what.is_synced())
+    }
+
     /// Its members, each alone.
     fn split(self) -> impl Iterator<Item = Self> {
         let commits =
@@ -269,7 +311,17 @@ fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 /// Judges and applies a batch on a connection that is in a transaction, and commits both.
 pub(crate) async fn commit_on(mut tx: Transaction<'static, Sqlite>, batch: &Batch) -> Result<Committed> {
-    match apply_on(&mut tx, batch).await {
+    let loaded = WorkingSet::load(&mut *tx, std::iter::once(batch)).await;
+    commit_loaded(tx, loaded, batch).await
+}
+
+/// As [`commit_on`], by what was loaded of what the batch names.
+pub(crate) async fn commit_loaded(
+    mut tx: Transaction<'static, Sqlite>,
+    loaded: Result<WorkingSet>,
+    batch: &Batch,
+) -> Result<Committed> {
+    match apply_on(&mut tx, loaded, batch).await {
         Ok(committed) => {
             tx.commit().await.map_err(parse_commit_error)?;
             Ok(committed)
@@ -281,8 +333,12 @@ pub(crate) async fn commit_on(mut tx: Transaction<'static, Sqlite>, batch: &Batc
     }
 }
 
-async fn apply_on(conn: &mut SqliteConnection, batch: &Batch) -> Result<Committed> {
-    let mut set = WorkingSet::load(conn, std::iter::once(batch)).await?;
+async fn apply_on(
+    conn: &mut SqliteConnection,
+    loaded: Result<WorkingSet>,
+    batch: &Batch,
+) -> Result<Committed> {
+    let mut set = loaded?;
     let committed = judge::commit(set.partition(batch.at()), batch)?;
     set.flush(conn).await?;
     Ok(committed)
@@ -291,5 +347,95 @@ async fn apply_on(conn: &mut SqliteConnection, batch: &Batch) -> Result<Committe
 pub(crate) async fn roll_back(tx: Transaction<'static, Sqlite>) {
     if let Err(error) = tx.rollback().await {
         tracing::warn!(%error, "rolling back failed; sqlite does it when the connection closes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_core::{Expect, Key, MemoryStore, StoreExt};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{SqliteConfig, migrate};
+
+    async fn writer(folder: &TempDir) -> Writer {
+        let url = format!("sqlite://{}", folder.path().join("store.db").display());
+        let config = SqliteConfig::new(&url).unwrap();
+        let lent = config.writer_pool().await.unwrap();
+        migrate::migrate(&lent, 1).await.unwrap();
+        Writer {
+            connection: config.writer_connection().unwrap(),
+            mode: config.mode(),
+            level: config.synchronous,
+            synchronous: config.synchronous,
+            log: config.log(),
+            lent,
+            readers: Readers::start(config.reader_connections()).unwrap(),
+            signals: SignalHub::default(),
+            clock: config.clock,
+            max_hold: config.max_hold,
+            requests: mpsc::unbounded_channel().1,
+        }
+    }
+
+    fn batch() -> Batch {
+        let mut batch = Batch::new(MemoryStore::new().partition_of("here"), Timestamp::EPOCH);
+        batch.put(Key::new("test.record", "group", batch.id().to_string()), "value", Expect::Absent);
+        batch
+    }
+
+    fn unsynced() -> Batch {
+        let mut batch = batch();
+        batch.set_unsynced();
+        batch
+    }
+
+    fn asked<W, T>(what: W) -> Asked<W, T> {
+        Asked { what, reply: oneshot::channel().0 }
+    }
+
+    fn commits(batches: impl IntoIterator<Item = Batch>) -> Fold {
+        Fold { commits: batches.into_iter().map(asked).collect(), ..Fold::default() }
+    }
+
+    /// How a fold was committed, which the connection tells until the next one.
+    async fn level(writer: &mut Writer, fold: Fold) -> String {
+        let verdicts = writer.run_fold(&fold).await.map_err(Failed::into_error).unwrap();
+        assert!(verdicts.commits.iter().all(Result::is_ok));
+        let level = writer.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0));
+        match level.unwrap() {
+            1 => "normal".into(),
+            2 => "full".into(),
+            other => other.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fold_waits_for_the_disk_unless_none_of_its_members_has_to() {
+        let folder = TempDir::new().unwrap();
+        let mut writer = writer(&folder).await;
+        // Twice, since a statement of the cache would set it only once.
+        for _ in 0..2 {
+            assert_eq!(level(&mut writer, commits([unsynced(), unsynced()])).await, "normal");
+            assert_eq!(level(&mut writer, commits([batch()])).await, "full");
+            assert_eq!(level(&mut writer, commits([unsynced(), batch()])).await, "full");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fold_that_leases_or_sweeps_waits_for_the_disk() {
+        let folder = TempDir::new().unwrap();
+        let mut writer = writer(&folder).await;
+        let (at, now) = (batch().at().clone(), Timestamp::EPOCH);
+        let lease = Lease { queue: "queue".into(), max: 1, hold_for: Duration::from_secs(1), now };
+        let mut leasing = commits([unsynced()]);
+        leasing.leases.push(asked((at.clone(), lease)));
+        assert_eq!(level(&mut writer, commits([unsynced()])).await, "normal");
+        assert_eq!(level(&mut writer, leasing).await, "full");
+
+        let mut sweeping = commits([unsynced()]);
+        sweeping.sweeps.push(asked(Sweep { at, expired_before: now, limit: 1 }));
+        assert_eq!(level(&mut writer, commits([unsynced()])).await, "normal");
+        assert_eq!(level(&mut writer, sweeping).await, "full");
     }
 }

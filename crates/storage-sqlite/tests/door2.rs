@@ -85,6 +85,78 @@ async fn a_transaction_that_is_dropped_or_rolled_back_leaves_nothing() {
     assert!(!exists(&store, "a").await);
 }
 
+mod unsynced {
+    use super::*;
+    use evenkeel_storage_sqlite::Synchronous;
+
+    const NORMAL: i64 = 1;
+    const FULL: i64 = 2;
+
+    /// When the commit of a transaction will be safe: SQLite lets nobody change that within one.
+    async fn level(tx: &mut Tx<SqliteConnection>) -> i64 {
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(tx.conn().await.unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_transaction_waits_for_the_disk_unless_its_batch_need_not() {
+        let folder = Folder::new();
+        let store = store_with_orders(&folder).await;
+        for id in ["a", "b"] {
+            let mut tx = store.begin(partition(&store), now()).await.unwrap();
+            tx.batch().set_unsynced().put(key(id), "v", Expect::Absent);
+            assert_eq!(level(&mut tx).await, NORMAL);
+            store.finish(tx).await.unwrap();
+            assert!(exists(&store, id).await);
+
+            let mut tx = store.begin(partition(&store), now()).await.unwrap();
+            assert_eq!(level(&mut tx).await, FULL);
+            store.rollback(tx).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_never_waits_does_not_begin_to() {
+        let folder = Folder::new();
+        let store = folder.config().synchronous(Synchronous::Normal).open().await.unwrap();
+        for is_synced in [true, false, true] {
+            let mut tx = store.begin(partition(&store), now()).await.unwrap();
+            if !is_synced {
+                tx.batch().set_unsynced();
+            }
+            assert_eq!(level(&mut tx).await, NORMAL);
+            store.finish(tx).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_turns_out_to_be_synced_waits_for_the_log_on_disk() {
+        let folder = Folder::new();
+        let store = store_with_orders(&folder).await;
+        let log = folder.path().with_file_name("store.db-wal");
+        assert!(log.exists());
+        let begin = async || {
+            let mut tx = store.begin(partition(&store), now()).await.unwrap();
+            tx.batch().set_unsynced();
+            run(&mut tx, "INSERT INTO orders VALUES ('17')").await;
+            tx.batch().set_synced();
+            tx
+        };
+        store.finish(begin().await).await.unwrap();
+
+        // Where the file cannot be found, the disk cannot be asked.
+        let tx = begin().await;
+        std::fs::rename(&log, log.with_extension("gone")).unwrap();
+        assert_eq!(store.finish(tx).await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        std::fs::rename(log.with_extension("gone"), &log).unwrap();
+        assert_eq!(orders(&folder).await, 2);
+
+        let mut tx = begin().await;
+        tx.batch().set_unsynced();
+        std::fs::rename(&log, log.with_extension("gone")).unwrap();
+        store.finish(tx).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_user_may_nest_transactions() {
     let folder = Folder::new();

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use evenkeel_core::layer::Retry;
 use evenkeel_core::{
-    Batch, Draft, ErrorKind, Expect, ExpectStream, Key, MemoryStore, NewEvent, Partition, Read, Result,
-    Store, StoreExt, Timestamp, Transactional, Tx,
+    Batch, Draft, ErrorKind, Expect, ExpectStream, Hold, Job, Jobs, Key, Lease, MemoryStore, NewEvent,
+    Partition, Read, Result, Store, StoreExt, Timestamp, Token, Transactional, Tx,
 };
 use evenkeel_testkit::{Chaos, ChaosStore};
 use futures_util::FutureExt;
 
 const NOW: Timestamp = Timestamp::EPOCH;
+const HOLD: Duration = Duration::from_secs(60);
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 fn home(store: &impl Store) -> Partition {
@@ -181,6 +182,52 @@ async fn a_transaction_of_a_dead_process_is_applied_whole_or_not_at_all() {
         }
         assert_eq!(applied > 0, crash_at == 2, "only finishing commits");
     }
+}
+
+#[tokio::test]
+async fn a_job_pushed_leased_by_a_process_that_dies_is_held_or_not_there() {
+    for (crash_at, door) in [(1, 1), (1, 2), (2, 2)] {
+        let mut applied = 0;
+        for seed in SEEDS {
+            let database = MemoryStore::new();
+            let process = database.clone().layer(Chaos::new(seed).crash_at(crash_at));
+            let hold = Hold { token: Token::fresh(), until: NOW + HOLD };
+            let mut batch = put(&process, "a");
+            batch.push_leased("queue", "a", NOW, "", hold);
+            let died = match door {
+                1 => process.commit(batch.clone()).now_or_never().is_none(),
+                _ => commit_in_tx(&process, &batch).now_or_never().is_none(),
+            };
+            assert!(died);
+            let found = job(&database, "a").await;
+            assert_eq!(found.is_some(), is_there(&database, "a").await);
+            assert!(found.is_none_or(|job| job.is_held_by(hold.token) && job.attempt == 1));
+            applied += u64::from(is_there(&database, "a").await);
+
+            // Whoever knows the batch takes it up; whoever does not has it once the lease has run out.
+            database.commit(batch).await.unwrap();
+            assert!(job(&database, "a").await.unwrap().is_held_by(hold.token));
+            for (wait, attempts) in [(HOLD / 2, vec![]), (HOLD, vec![2])] {
+                let want = Lease { queue: "queue".into(), max: 1, hold_for: HOLD, now: NOW + wait };
+                let leased = database.lease(&home(&database), want).await.unwrap().jobs;
+                assert_eq!(leased.iter().map(|job| job.attempt).collect::<Vec<_>>(), attempts);
+            }
+        }
+        assert_eq!(applied > 0, crash_at == door, "the last call commits");
+        assert!(applied < SEEDS.end);
+    }
+}
+
+async fn commit_in_tx(store: &ChaosStore<MemoryStore>, batch: &Batch) -> Result<()> {
+    let mut tx: Tx<Draft> = store.begin(home(store), NOW).await?;
+    *tx.batch() = batch.clone();
+    store.finish(tx).await?;
+    Ok(())
+}
+
+async fn job(store: &impl Store, id: &str) -> Option<Job> {
+    let want = Jobs::ByIds { queue: "queue".into(), ids: vec![id.into()] };
+    store.jobs(&home(store), want).await.unwrap().jobs.pop().map(|(_, job)| job)
 }
 
 /// Adds 1 to the counter, and an event to the stream, until nobody comes between.

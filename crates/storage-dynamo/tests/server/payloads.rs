@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use evenkeel_core::{
-    Batch, Error, ErrorKind, Job, Jobs, Lease, LeasedJob, ManualClock, Merge, Result, Store, SystemClock,
+    Batch, Error, ErrorKind, Hold, Job, Jobs, Lease, LeasedJob, ManualClock, Merge, Result, Store,
+    SystemClock, Token,
 };
 use evenkeel_storage_dynamo::DynamoStore;
 
@@ -159,6 +160,32 @@ async fn the_same_payload_may_be_pushed_again() {
     assert!(held.payload == long(b'1'));
     store.commit(batch(&store, |batch| batch.ack("q", "a", held.token))).await.unwrap();
     assert_eq!(items(&store).await, []);
+}
+
+// On one thread, so that both commits wait before either is made, and are folded.
+#[tokio::test]
+async fn a_push_beside_one_that_holds_the_job_may_be_long() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    // The second two fit one item, but not while what was pushed becomes the job's payload.
+    for (own, pushed, requests) in [(10, 10, 1), (60_000, 210_000, 4), (350_000, 350_000, 4)] {
+        let hold = Hold { token: Token::fresh(), until: now() + HOLD };
+        let (own, pushed) = (vec![b'1'; own], vec![b'2'; pushed]);
+        let held = batch(&store, |batch| batch.push_leased("q", "a", now(), own.clone(), hold));
+        let push = push(&store, pushed.clone(), Merge::Sooner);
+        let (held, push) = tokio::join!(store.commit(held), store.commit(push));
+        held.unwrap();
+        push.unwrap();
+        assert_eq!(meddler.kinds().len(), requests);
+        let found = job(&store).await.unwrap().unwrap();
+        assert!(found.payload == own && found.pending.unwrap().payload == pushed);
+        store.commit(batch(&store, |batch| batch.retry("q", "a", hold.token, now()))).await.unwrap();
+        let held = lease_after(&store, Duration::ZERO).await;
+        assert!(held.attempt == 2 && held.payload == pushed);
+        store.commit(batch(&store, |batch| batch.ack("q", "a", held.token))).await.unwrap();
+        assert_eq!(items(&store).await, []);
+        meddler.seen();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

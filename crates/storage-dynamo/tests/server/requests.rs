@@ -5,7 +5,8 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::builders::TransactWriteItemsFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use evenkeel_core::{
-    Batch, ErrorKind, Expect, ExpectStream, Found, Lease, LeasedJob, Merge, NewEvent, Read, Store, Version,
+    Batch, ErrorKind, Expect, ExpectStream, Found, Hold, Lease, LeasedJob, Merge, NewEvent, Read, Store,
+    Token, Version,
 };
 use evenkeel_storage_dynamo::{Decorate, DynamoStore, TableOptions};
 use futures_util::future::join_all;
@@ -45,6 +46,12 @@ fn pair(store: &DynamoStore, id: &str) -> Batch {
     })
 }
 
+/// A batch that creates a job which it holds.
+fn push_leased(store: &DynamoStore, id: &str) -> Batch {
+    let hold = Hold { token: Token::fresh(), until: now() + Duration::from_secs(60) };
+    batch(store, |batch| batch.push_leased("q", id, now(), "", hold))
+}
+
 fn append(store: &DynamoStore, stream: &str, expect: ExpectStream) -> Batch {
     batch(store, |batch| batch.append(stream, expect, [NewEvent::new("E", "{}", now())]))
 }
@@ -74,6 +81,8 @@ async fn what_is_as_expected_costs_one_request() {
     let later = now() + Duration::from_secs(90);
     store.commit(batch(&store, |batch| batch.extend("q", "a", leased.token, later))).await.unwrap();
     assert_eq!(meddler.kinds(), ["UpdateItem"]);
+    store.commit(push_leased(&store, "b")).await.unwrap();
+    assert_eq!(meddler.kinds(), ["PutItem"]);
     store.commit(batch(&store, |batch| batch.ack("q", "a", leased.token))).await.unwrap();
     assert_eq!(meddler.kinds(), ["DeleteItem"]);
 
@@ -88,6 +97,20 @@ async fn what_is_as_expected_costs_one_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsynced_batch_is_written_like_any() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    let mut claim = claim(&store, "a");
+    store.commit(claim.clone()).await.unwrap();
+    let synced = meddler.seen().remove(0);
+    store.commit(batch(&store, |batch| batch.delete(key("a"), Expect::Present))).await.unwrap();
+    meddler.seen();
+    claim.set_unsynced();
+    store.commit(claim).await.unwrap();
+    assert_eq!(meddler.seen().remove(0).body, synced.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_as_expected_costs_one_request_too() {
     let meddler = Meddler::new();
     let store = meddler.new_store().await;
@@ -98,6 +121,10 @@ async fn what_is_not_as_expected_costs_one_request_too() {
         assert!(store.commit(put).await.unwrap_err().into_conflict().is_ok());
         assert_eq!(meddler.kinds(), ["PutItem"]);
     }
+    store.commit(push_leased(&store, "a")).await.unwrap();
+    meddler.seen();
+    assert!(store.commit(push_leased(&store, "a")).await.unwrap_err().into_conflict().is_ok());
+    assert_eq!(meddler.kinds(), ["PutItem"]);
     let error = store.commit(append(&store, "s", ExpectStream::Version(u64::MAX))).await.unwrap_err();
     assert_eq!(error.into_conflict().unwrap().op, 0);
 }
@@ -276,6 +303,19 @@ async fn a_lost_answer_of_a_single_put_is_recognised() {
     let put = batch(&store, |batch| batch.put(key("a"), "", Expect::Version(created.version)));
     store.commit(put).await.unwrap();
     assert_eq!(meddler.kinds(), ["PutItem"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_of_a_job_pushed_leased_is_recognised() {
+    let meddler = Meddler::new();
+    let store = meddler.new_store().await;
+    meddler.meddle("PutItem", [Trick::LoseAnswer]);
+    let push = push_leased(&store, "a");
+    store.commit(push.clone()).await.unwrap();
+    assert_eq!(meddler.kinds(), ["PutItem"; 2]);
+    // Sent again by the caller, who need not know.
+    store.commit(push).await.unwrap();
+    assert_eq!(meddler.kinds(), ["PutItem"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

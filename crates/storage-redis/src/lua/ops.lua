@@ -191,6 +191,21 @@ function apply.push(op, at)
   set_job(at, job)
 end
 
+-- Push leased. More arguments: due, token, until, payload.
+function judge.push_leased(op, at)
+  local bytes = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
+  if bytes and decode_job(bytes).token == ARGV[at + 4] then
+    batch.applied = { key_at(at + 1), ARGV[at + 2], bytes }
+  end
+  return 7, not bytes, bytes
+end
+
+function apply.push_leased(op, at)
+  local due, token, leased_until, payload = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  set_job(at, { due = due, attempt = 1, token = token, leased_until = leased_until, payload = payload })
+  redis.call('ZADD', key_after(at + 1, 2), 0, ARGV[at + 2])
+end
+
 -- Ack, retry, extend. One more argument: the token. And another: until when, but for an ack.
 local function judge_held(op, at)
   local bytes = redis.call('HGET', key_at(at + 1), ARGV[at + 2])

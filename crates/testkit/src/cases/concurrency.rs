@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 
-use evenkeel_core::{Batch, ErrorKind, Expect, Merge, Read, Result};
+use evenkeel_core::{Batch, ErrorKind, Expect, Found, Hold, Merge, Read, Result, Token};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = cases![
     appends_to_one_stream_have_versions_without_gaps,
     a_job_is_leased_to_one_holder_at_a_time,
     a_push_during_a_lease_is_no_lost_wake_up,
+    a_push_beside_one_that_holds_the_job_is_no_lost_wake_up,
     a_scan_during_writes_returns_what_exists_throughout,
     a_commit_whose_future_is_dropped_is_applied_whole_or_not_at_all,
 ];
@@ -224,13 +225,7 @@ async fn a_push_during_a_lease_is_no_lost_wake_up(store: Tested) -> Result<()> {
     });
     let workers = (0..2).map(|_| {
         let store = store.clone();
-        async move {
-            while counter(&store).await? < PUSHERS * EACH || store.job("job").await?.is_some() {
-                work(&store).await?;
-                tokio::task::yield_now().await;
-            }
-            Ok(())
-        }
+        async move { work_until(&store, PUSHERS * EACH).await }
     });
     let (pushed, worked) = tokio::join!(all(pushers), all(workers));
     pushed?;
@@ -239,34 +234,82 @@ async fn a_push_during_a_lease_is_no_lost_wake_up(store: Tested) -> Result<()> {
     Ok(())
 }
 
+async fn a_push_beside_one_that_holds_the_job_is_no_lost_wake_up(store: Tested) -> Result<()> {
+    const PUSHERS: u32 = 4;
+    const EACH: u32 = 10;
+    // As above, but whoever finds no job works on its own at once.
+    let pushers = (0..PUSHERS).map(|_| {
+        let store = store.clone();
+        async move {
+            let mut held = 0;
+            for _ in 0..EACH {
+                held += raise_and_work(&store).await?;
+            }
+            Ok(held)
+        }
+    });
+    let (held, worked) = tokio::join!(all(pushers), work_until(&store, PUSHERS * EACH));
+    worked?;
+    assert_ne!(held?.iter().sum::<u32>(), 0, "nobody held a job from its birth");
+    assert_eq!(store.value("noted").await?.unwrap(), (PUSHERS * EACH).to_string());
+    Ok(())
+}
+
+/// Raises the counter, and works on the job where there is none, or else pushes it; how often the
+/// former.
+async fn raise_and_work(store: &Tested) -> Result<u32> {
+    let now = store.now();
+    loop {
+        let hold = Hold { token: Token::fresh(), until: now + HOLD };
+        match raise(store, |batch| batch.push_leased("queue", "job", now, "", hold)).await? {
+            None => return note(store, hold.token).await.map(|()| 1),
+            Some(Found::Occupied { .. }) if raise_and_push(store).await? => return Ok(0),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether nobody came between.
 async fn raise_and_push(store: &Tested) -> Result<bool> {
+    let now = store.now();
+    Ok(raise(store, |batch| batch.push("queue", "job", now, "", Merge::Keep)).await?.is_none())
+}
+
+/// Raises the counter and pushes the job; what was found where that is a conflict.
+async fn raise(store: &Tested, push: impl FnOnce(&mut Batch) -> &mut Batch) -> Result<Option<Found>> {
     let before = store.record(&key("counter")).await?;
     let count = before.as_ref().map_or(0, |record| {
         String::from_utf8_lossy(&record.value).parse::<u32>().expect("the counter is a number")
     });
-    let mut batch = Batch::new(store.at.clone(), store.now());
-    batch.put(key("counter"), (count + 1).to_string(), Expect::unchanged(before.as_ref())).push(
-        "queue",
-        "job",
-        store.now(),
-        "",
-        Merge::Keep,
-    );
-    match store.send(&batch).await {
-        Ok(_) => Ok(true),
-        Err(error) => error.into_conflict().map(|_| false),
+    let (count, expect) = ((count + 1).to_string(), Expect::unchanged(before.as_ref()));
+    match store.commit(|batch| push(batch.put(key("counter"), count, expect))).await {
+        Ok(_) => Ok(None),
+        Err(error) => error.into_conflict().map(|conflict| Some(conflict.found)),
     }
+}
+
+/// Works until the counter is that high and nothing is left to do.
+async fn work_until(store: &Tested, count: u32) -> Result<()> {
+    while counter(store).await? < count || store.job("job").await?.is_some() {
+        work(store).await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 async fn work(store: &Tested) -> Result<()> {
     for job in store.lease(1).await?.jobs {
         assert_eq!(job.until, store.now() + HOLD);
-        let seen = counter(store).await?.to_string();
-        tokio::task::yield_now().await;
-        store
-            .commit(|batch| batch.put(key("noted"), seen, Expect::Any).ack("queue", "job", job.token))
-            .await?;
+        note(store, job.token).await?;
     }
+    Ok(())
+}
+
+/// Notes the counter and acknowledges the job.
+async fn note(store: &Tested, token: Token) -> Result<()> {
+    let seen = counter(store).await?.to_string();
+    tokio::task::yield_now().await;
+    store.commit(|batch| batch.put(key("noted"), seen, Expect::Any).ack("queue", "job", token)).await?;
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use evenkeel_core::{Draft, ErrorKind, Expect, Found, Result, Transactional, Tx};
+use evenkeel_core::{Draft, ErrorKind, Expect, Found, Hold, Result, Token, Transactional, Tx};
 
 use super::{Case, cases, kind};
-use crate::tested::{Tested, key};
+use crate::tested::{HOLD, Tested, key};
 
 pub(crate) const CASES: &[Case] = cases![
     a_draft_writes_nothing_before_its_commit,
     a_draft_commits_with_its_batch,
+    a_draft_commits_with_a_job_that_is_leased_from_its_birth,
     a_draft_sees_its_own_writes,
     a_read_that_is_no_longer_so_is_a_conflict,
     an_absence_that_is_no_longer_so_is_a_conflict,
@@ -51,6 +52,24 @@ async fn a_draft_commits_with_its_batch(store: Tested) -> Result<()> {
     tx.conn().await?.put(key("a"), "2");
     tx.batch().check(key("missing"), Expect::Present);
     assert_eq!(kind(store.store.finish(tx).await), ErrorKind::Conflict);
+    assert_eq!(store.value("a").await?.unwrap(), "1");
+    Ok(())
+}
+
+async fn a_draft_commits_with_a_job_that_is_leased_from_its_birth(store: Tested) -> Result<()> {
+    let now = store.now();
+    let [hold, other] = [(); 2].map(|()| Hold { token: Token::fresh(), until: now + HOLD });
+    let mut tx = begin(&store).await?;
+    tx.conn().await?.put(key("a"), "1");
+    tx.batch().push_leased("queue", "a", now, "payload", hold);
+    store.store.finish(tx).await?;
+    assert!(store.job("a").await?.unwrap().is_held_by(hold.token));
+
+    let mut tx = begin(&store).await?;
+    tx.conn().await?.put(key("a"), "2");
+    tx.batch().push_leased("queue", "a", now, "payload", other);
+    let conflict = store.store.finish(tx).await.unwrap_err().into_conflict()?;
+    assert!(matches!(conflict.found, Found::Occupied { .. }), "{conflict:?}");
     assert_eq!(store.value("a").await?.unwrap(), "1");
     Ok(())
 }

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use evenkeel_core::{
-    Batch, ErrorKind, Expect, ExpectStream, Jobs, Key, Lease, Limits, Merge, NewEvent, Partition, Read,
+    Batch, ErrorKind, Expect, ExpectStream, Hold, Jobs, Key, Lease, Limits, Merge, NewEvent, Partition, Read,
     Result, Scan, Store, StoreExt, Token,
 };
 
 use super::{Case, cases, kind};
-use crate::tested::{Tested, key};
+use crate::tested::{HOLD, Tested, key};
 
 pub(super) const CASES: &[Case] = cases![
     every_store_takes_at_least_the_minimum,
@@ -100,12 +100,15 @@ async fn a_value_payload_or_event_of_the_longest_length_passes_and_no_longer(sto
         event
     };
     let name = 2;
+    let hold = Hold { token: Token::fresh(), until: now + HOLD };
     for (extra, passes) in [(0, true), (1, false)] {
         let put = store.commit(|batch| batch.put(key("a"), vec![7; longest + extra], Expect::Any)).await;
         let push =
             store.commit(|batch| batch.push("queue", "a", now, vec![7; longest + extra], Merge::Keep)).await;
+        let held = vec![7; longest + extra];
+        let push_leased = store.commit(|batch| batch.push_leased("held", "a", now, held, hold)).await;
         let append = store.commit(|batch| batch.append_any("a", [event(longest + extra - name)])).await;
-        for result in [put, push, append] {
+        for result in [put, push, push_leased, append] {
             match passes {
                 true => drop(result?),
                 false => assert_eq!(kind(result), ErrorKind::TooLarge),
@@ -114,6 +117,8 @@ async fn a_value_payload_or_event_of_the_longest_length_passes_and_no_longer(sto
     }
     assert_eq!(store.value("a").await?.unwrap(), vec![7; longest]);
     assert_eq!(store.lease_one().await?.payload, vec![7; longest]);
+    let held = Jobs::ByIds { queue: "held".into(), ids: vec!["a".into()] };
+    assert_eq!(store.store.jobs(&store.at, held).await?.jobs[0].1.payload, vec![7; longest]);
     assert_eq!(store.log_after(0).await?[0].payload.len(), longest - name);
     Ok(())
 }
@@ -153,6 +158,7 @@ async fn names_of_the_longest_length_pass(store: Tested) -> Result<()> {
 
 async fn a_malformed_name_is_invalid_wherever_it_is_used(store: Tested) -> Result<()> {
     let (now, token) = (store.now(), Token::fresh());
+    let hold = Hold { token, until: now };
     let invalid = ErrorKind::InvalidInput;
     for bad in [String::new(), "x".repeat(Key::MAX_PART + 1), "a\0b".into(), "ä".repeat(257)] {
         let keys = [
@@ -187,9 +193,10 @@ async fn a_malformed_name_is_invalid_wherever_it_is_used(store: Tested) -> Resul
                 1 => drop(batch.ack(queue.clone(), id.clone(), token)),
                 2 => drop(batch.retry(queue.clone(), id.clone(), token, now)),
                 3 => drop(batch.extend(queue.clone(), id.clone(), token, now)),
+                4 => drop(batch.push_leased(queue.clone(), id.clone(), now, "", hold)),
                 _ => drop(batch.cancel(queue.clone(), id.clone())),
             };
-            for op in 0..5 {
+            for op in 0..6 {
                 let mut batch = store.batch(|batch| batch);
                 name(&mut batch, op);
                 assert_eq!(kind(store.send(&batch).await), invalid, "{batch:?}");

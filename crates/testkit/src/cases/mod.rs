@@ -14,6 +14,7 @@ mod log_trim;
 mod model;
 mod namespaces;
 mod push;
+mod push_leased;
 mod queue;
 mod records;
 mod resend;
@@ -60,6 +61,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "log_trim", partitions: &[1, 4], cases: log_trim::CASES },
     Group { name: "queue", partitions: &[1], cases: queue::CASES },
     Group { name: "push", partitions: &[1], cases: push::CASES },
+    Group { name: "push_leased", partitions: &[1], cases: push_leased::CASES },
     Group { name: "batch", partitions: &[1], cases: batch::CASES },
     Group { name: "expectations", partitions: &[1], cases: expectations::CASES },
     Group { name: "resend", partitions: &[1], cases: resend::CASES },

@@ -1,4 +1,4 @@
-use evenkeel_core::{Expect, Merge, Partition, Result, Signal, Signals, Store, Timestamp};
+use evenkeel_core::{Expect, Hold, Merge, Partition, Result, Signal, Signals, Store, Timestamp, Token};
 use futures_util::FutureExt;
 
 use super::{Case, cases};
@@ -37,6 +37,10 @@ async fn a_push_is_followed_by_a_hint(store: Tested) -> Result<()> {
     let never = Timestamp::MAX;
     store.commit(|batch| batch.push("queue", "b", never, "", Merge::Sooner)).await?;
     expect(&store, &mut signals, queue(&store)).await;
+    // Others are to know when its lease will have run out.
+    let hold = Hold { token: Token::fresh(), until: store.now() };
+    store.commit(|batch| batch.push_leased("leased", "c", never, "", hold)).await?;
+    expect(&store, &mut signals, Signal::Queue { at: store.at.clone(), queue: "leased".into() }).await;
     Ok(())
 }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use evenkeel_core::{
-    Batch, Error, ErrorKind, Expect, Merge, Partition, Read, Result, Session, Store, Transactional, Tx,
+    Batch, Error, ErrorKind, Expect, Found, Hold, Merge, Partition, Read, Result, Session, Store, Token,
+    Transactional, Tx,
 };
 
 use futures_util::future::try_join_all;
 
 use super::{TxCase, kind};
-use crate::tested::{Tested, key};
+use crate::tested::{HOLD, Tested, key};
 
 /// Lists the cases for a store, on its own connection.
 macro_rules! tx_cases {
@@ -35,6 +36,8 @@ tx_cases![
     a_transaction_with_an_invalid_batch_writes_nothing,
     a_transaction_on_a_partition_that_does_not_exist_is_invalid,
     a_transaction_finished_again_with_the_same_fenced_batch_applies_once,
+    a_transaction_holds_a_job_from_its_birth,
+    a_transaction_may_be_unsynced,
     a_lent_transaction_returns_to_its_lender,
     a_lent_transaction_whose_lender_is_gone_is_rolled_back,
     what_is_to_happen_before_connecting_happens_once,
@@ -152,7 +155,7 @@ async fn a_transaction_that_lost_its_lease_writes_nothing<S: Transactional>(
     store: Tested,
 ) -> Result<()> {
     let mut tx = begin_writing(&native, &store).await?;
-    tx.batch().ack("queue", "missing", evenkeel_core::Token::fresh());
+    tx.batch().ack("queue", "missing", Token::fresh());
     assert_eq!(kind(native.finish(tx).await), ErrorKind::LeaseLost);
     assert_nothing_written(&store).await?;
     assert_usable(&native, &store).await
@@ -194,6 +197,53 @@ async fn a_transaction_finished_again_with_the_same_fenced_batch_applies_once<S:
     *again.batch() = batch;
     assert_eq!(native.finish(again).await?, first);
     assert_eq!(store.stream_version("a").await?, 1);
+    Ok(())
+}
+
+async fn a_transaction_holds_a_job_from_its_birth<S: Transactional>(native: S, store: Tested) -> Result<()> {
+    let hold = Hold { token: Token::fresh(), until: store.now() + HOLD };
+    let due = store.now();
+    let mut tx = begin_writing(&native, &store).await?;
+    tx.batch().push_leased("queue", "held", due, "joined", hold);
+    let batch = tx.batch().clone();
+    let first = native.finish(tx).await?;
+    let job = store.job("held").await?.unwrap();
+    assert!(job.is_held_by(hold.token) && job.attempt == 1);
+
+    let mut again = begin(&native, &store).await?;
+    again.conn().await?;
+    *again.batch() = batch;
+    assert_eq!(native.finish(again).await?, first);
+    assert_eq!(store.job("held").await?, Some(job.clone()));
+
+    let mut other = begin(&native, &store).await?;
+    other.conn().await?;
+    let hold = Hold { token: Token::fresh(), ..hold };
+    other.batch().put(key("b"), "", Expect::Any).push_leased("queue", "held", due, "", hold);
+    let conflict = native.finish(other).await.unwrap_err().into_conflict()?;
+    let found = Found::Occupied { queue: "queue".into(), id: "held".into(), job };
+    assert_eq!((conflict.op, conflict.found), (1, found));
+    assert_eq!(store.value("b").await?, None);
+    Ok(())
+}
+
+async fn a_transaction_may_be_unsynced<S: Transactional>(native: S, store: Tested) -> Result<()> {
+    let mut known_before = begin(&native, &store).await?;
+    known_before.batch().set_unsynced();
+    known_before.conn().await?;
+    known_before.batch().put(key("before"), "", Expect::Absent);
+    native.finish(known_before).await?;
+    assert!(store.value("before").await?.is_some());
+
+    let mut refused = begin_writing(&native, &store).await?;
+    refused.batch().set_unsynced().check(key("missing"), Expect::Present);
+    assert_eq!(kind(native.finish(refused).await), ErrorKind::Conflict);
+    assert_nothing_written(&store).await?;
+
+    let mut known_late = begin_writing(&native, &store).await?;
+    known_late.batch().set_unsynced();
+    native.finish(known_late).await?;
+    assert_eq!(store.value("a").await?.unwrap(), "joined");
     Ok(())
 }
 

@@ -83,6 +83,9 @@ impl Reference {
                         appended.push(place(first, its_last.len()));
                     }
                 }
+                Op::PushLeased { queue, id, hold, .. } => {
+                    bears_its_id |= self.current_token(queue, id) == Some(hold.token);
+                }
                 _ => {}
             }
         }
@@ -120,6 +123,11 @@ impl Reference {
                 let fine = self.current_token(queue, id) == Some(*token);
                 (!fine)
                     .then(|| (ErrorKind::LeaseLost, Found::Job { queue: queue.clone(), id: id.clone(), job }))
+            }
+            Op::PushLeased { queue, id, .. } => {
+                let job = self.jobs(queue).into_iter().find(|(at, _)| at == id).map(|(_, job)| job);
+                let occupied = |job| Found::Occupied { queue: queue.clone(), id: id.clone(), job };
+                job.map(|job| (ErrorKind::Conflict, occupied(job)))
             }
             Op::Trim { .. } | Op::Push { .. } | Op::Cancel { .. } => None,
         }
@@ -167,6 +175,11 @@ impl Reference {
                 Some(job) => job.merge(*due, payload.clone(), *merge),
                 None => self.jobs.push(PlainJob::new(queue, id, *due, payload.clone())),
             },
+            Op::PushLeased { queue, id, due, payload, hold } => {
+                let job = PlainJob::new(queue, id, *due, payload.clone());
+                self.jobs.push(PlainJob { attempt: 1, lease: Some(*hold), ..job });
+                self.tokens.push((queue.clone(), id.clone(), hold.token));
+            }
             Op::Ack { queue, id, .. } => {
                 let ended = self.remove_job(queue, id);
                 self.jobs.extend(ended.and_then(|job| created_by(&job)));
@@ -337,6 +350,7 @@ fn names_something_twice(batch: &Batch) -> bool {
         Op::Put { key, .. } | Op::Delete { key, .. } | Op::Check { key, .. } => format!("record {key:?}"),
         Op::Append { stream, .. } | Op::Trim { stream, .. } => format!("stream {stream:?}"),
         Op::Push { queue, id, .. }
+        | Op::PushLeased { queue, id, .. }
         | Op::Ack { queue, id, .. }
         | Op::Retry { queue, id, .. }
         | Op::Extend { queue, id, .. }

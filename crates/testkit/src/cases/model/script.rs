@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use evenkeel_core::{Expect, ExpectStream, Key, Merge, NewEvent, Op, Token, Version};
+use evenkeel_core::{Expect, ExpectStream, Hold, Key, Merge, NewEvent, Op, Token, Version};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -34,6 +34,7 @@ pub(super) enum Act {
     Append { stream: usize, expect: StreamStanding, events: usize },
     Trim { stream: usize, through: u64 },
     Push { job: usize, due_in: Duration, payload: u8, merge: Merge },
+    PushLeased { job: usize, due_in: Duration, payload: u8, hold_for: Duration },
     Ack { job: usize, held: Held },
     Retry { job: usize, held: Held, due_in: Duration },
     Extend { job: usize, held: Held, by: Duration },
@@ -133,6 +134,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (stream, 0..6_u64).prop_map(|(stream, through)| Act::Trim { stream, through }),
         4 => (job.clone(), seconds(), any::<u8>(), prop_oneof![Just(Merge::Keep), Just(Merge::Sooner)])
             .prop_map(|(job, due_in, payload, merge)| Act::Push { job, due_in, payload, merge }),
+        2 => (job.clone(), seconds(), any::<u8>(), seconds()).prop_map(
+            |(job, due_in, payload, hold_for)| Act::PushLeased { job, due_in, payload, hold_for },
+        ),
         2 => (job.clone(), held()).prop_map(|(job, held)| Act::Ack { job, held }),
         2 => (job.clone(), held(), seconds()).prop_map(|(job, held, due_in)| Act::Retry { job, held, due_in }),
         1 => (job.clone(), held(), seconds()).prop_map(|(job, held, by)| Act::Extend { job, held, by }),
@@ -192,6 +196,11 @@ impl Act {
             Self::Push { job: at, due_in, payload, merge } => {
                 let ((queue, id), payload) = (job(at), Bytes::from(vec![payload; 2]));
                 Op::Push { queue, id, due: now + due_in, payload, merge }
+            }
+            Self::PushLeased { job: at, due_in, payload, hold_for } => {
+                let ((queue, id), payload) = (job(at), Bytes::from(vec![payload; 2]));
+                let hold = Hold { token: Token::fresh(), until: now + hold_for };
+                Op::PushLeased { queue, id, due: now + due_in, payload, hold }
             }
             Self::Ack { job: at, held } => {
                 let (queue, id) = job(at);
