@@ -22,6 +22,7 @@ use crate::{Action, Document, DocumentUrl, Notice, NoticeKind, Outcome, Revision
 const MOST_GIVEN_BACK: usize = 40;
 
 /// A delivery that this process holds, and what it is decided on.
+#[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) job: LeasedJob,
     pub(crate) told: Option<(Told, Version)>,
@@ -142,6 +143,11 @@ impl Delivery {
         });
         let is_asked = told.as_ref().is_some_and(|(told, _)| told.again);
         Self { job, told, document, is_asked, trouble }
+    }
+
+    /// One that was leased when it was published, by whoever knew what was told before.
+    pub(crate) fn of(job: LeasedJob, told: Option<(Told, Version)>, document: Document) -> Self {
+        Self { job, told, document: Some(document), is_asked: false, trouble: None }
     }
 
     /// One that its consumer holds, to be recorded.
@@ -286,9 +292,17 @@ impl Delivery {
             }
             self.is_asked = false;
             let mut batch = Batch::new(subscriber.at.clone(), answer.ended);
-            let ended = self.record_in(&mut batch, shared, subscriber, telling, &answer);
+            let (ended, told) = self.record_in(&mut batch, shared, subscriber, telling, &answer);
             let error = match shared.settlements.commit(batch).await {
-                Ok(_) => return Ok(ended),
+                Ok(committed) => {
+                    let name = (subscriber.subscription.id.clone(), self.job.id);
+                    if ended == Ended::Succeeded {
+                        shared.recent_told.put(name, told.map(|told| (told, committed.version)));
+                    } else {
+                        shared.recent_told.forget(&name);
+                    }
+                    return Ok(ended);
+                }
                 Err(error) => error,
             };
             // A replay was asked for while this was sent; it is kept for the next time.
@@ -301,6 +315,7 @@ impl Delivery {
         }
     }
 
+    /// How the delivery ended, and what its subscriber was told then.
     fn record_in(
         &self,
         batch: &mut Batch,
@@ -308,7 +323,7 @@ impl Delivery {
         subscriber: &Subscriber,
         telling: &Telling,
         answer: &Answer,
-    ) -> Ended {
+    ) -> (Ended, Option<Told>) {
         let subscription = &subscriber.subscription;
         let (id, token, now) = (&self.job.id, self.job.token, answer.ended);
         let key = places::told(&subscription.id, id);
@@ -345,10 +360,6 @@ impl Delivery {
                 }
             }
         }
-        match (outcome, telling.action) {
-            (Outcome::Delivered | Outcome::Discarded, Action::Delete) => batch.delete(key, expect),
-            _ => batch.put(key, told.encode(), expect),
-        };
         let attempt = telling.attempt(answer, outcome, tries);
         let expires_at = now + shared.settings.history;
         batch.put_until(attempt.key(&subscription.id), attempt.encode(), Expect::Any, expires_at);
@@ -368,13 +379,19 @@ impl Delivery {
             };
             batch.put_until(notice.key(id), notice.encode(), Expect::Any, expires_at);
         }
-        match outcome {
+        let ended = match outcome {
             Outcome::Delivered | Outcome::Discarded => Ended::Succeeded,
             Outcome::Failed | Outcome::Exhausted if answer.status() == Some(410) => {
                 Ended::Gone { resumed_at: subscription.resumed_at }
             }
             Outcome::Failed | Outcome::Exhausted => Ended::Failed,
+        };
+        if (ended, telling.action) == (Ended::Succeeded, Action::Delete) {
+            batch.delete(key, expect);
+            return (ended, None);
         }
+        batch.put(key, told.encode(), expect);
+        (ended, Some(told))
     }
 }
 

@@ -5,8 +5,9 @@ use evenkeel_core::layer::Retry;
 use evenkeel_core::{AnyStore, Clock, StoreExt, SystemClock, Timestamp};
 
 use crate::catalog::Catalog;
+use crate::express::Pumps;
 use crate::joint::{Joint, joint};
-use crate::recent::Recent;
+use crate::recent::{RecentDocuments, RecentTold};
 use crate::signing::Vault;
 
 /// Change notification on a store.
@@ -26,7 +27,10 @@ pub(crate) struct Shared {
     pub(crate) store: AnyStore,
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
-    pub(crate) recent: Recent,
+    pub(crate) recent: RecentDocuments,
+    pub(crate) recent_told: RecentTold,
+    /// The pumps of this process's workers.
+    pub(crate) pumps: Pumps,
     /// Commits what is published.
     pub(crate) publications: Joint,
     /// Commits what came of deliveries. By itself, so that one publication that guessed wrong is no
@@ -59,9 +63,18 @@ impl Flare {
 
     fn with_settings(given: AnyStore, settings: Settings) -> Self {
         let store = given.clone().layer(Retry::default().clock(Arc::clone(&settings.clock))).any();
-        let (catalog, recent) = (Catalog::default(), Recent::default());
         let (publications, settlements) = (joint(&store), joint(&store));
-        let shared = Shared { given, store, settings, catalog, recent, publications, settlements };
+        let shared = Shared {
+            given,
+            store,
+            settings,
+            catalog: Catalog::default(),
+            recent: RecentDocuments::default(),
+            recent_told: RecentTold::default(),
+            pumps: Pumps::default(),
+            publications,
+            settlements,
+        };
         Self { shared: Arc::new(shared) }
     }
 

@@ -128,6 +128,7 @@ fn name(op: &Op) -> Name<'_> {
         }
         Op::Append { stream, .. } | Op::Trim { stream, .. } => ("stream", stream, "", ""),
         Op::Push { queue, id, .. }
+        | Op::PushLeased { queue, id, .. }
         | Op::Ack { queue, id, .. }
         | Op::Retry { queue, id, .. }
         | Op::Extend { queue, id, .. }

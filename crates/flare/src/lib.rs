@@ -39,6 +39,7 @@ mod delivery; // telling a subscriber, and recording it
 mod document; // what is published
 mod document_url; // where a document lives
 mod envelope; // the body that is sent
+mod express; // deliveries past the queue, where their pump runs here
 mod field_path; // where a value is in a document
 mod filter; // which documents a subscription is about
 mod flare; // the handle and its settings

@@ -21,6 +21,7 @@ pub(crate) const SUBSCRIPTIONS: &str = "flare.subscription";
 pub(crate) const TOLD: &str = "flare.told";
 pub(crate) const ATTEMPTS: &str = "flare.attempt";
 pub(crate) const NOTICES: &str = "flare.notice";
+pub(crate) const SIGNS: &str = "flare.pump";
 
 /// The group of a space that is not divided.
 pub(crate) const ALL: &str = "all";
@@ -100,6 +101,11 @@ pub(crate) fn told(subscription: &str, document: &str) -> Key {
 
 pub(crate) fn health(subscription: &str) -> Key {
     Key::new("flare.health", ALL, subscription)
+}
+
+/// What a pump leaves while it takes deliveries past the queue.
+pub(crate) fn sign(subscription: &str) -> Key {
+    Key::new(SIGNS, ALL, subscription)
 }
 
 /// The hex digits of 128 bits of SHA-256, with which the parts cannot be told apart wrongly.

@@ -3,8 +3,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use evenkeel_core::{Batch, Error, ErrorKind, Expect, Found, Record, Result, Store, StoreExt, Version};
 
-use crate::catalog::{Entry, Snapshot};
+use crate::catalog::{Entry, Snapshot, Subscriber};
+use crate::delivery::Delivery;
+use crate::express::Place;
 use crate::flare::Shared;
+use crate::recent::KnownTold;
 use crate::task::Task;
 use crate::{Document, DocumentUrl, Flare, Revision, Status, places};
 
@@ -14,6 +17,9 @@ const MOST_LOOKS: usize = 10;
 /// How many subscribers are told by the publication's own commit. Each costs two operations of a
 /// batch; more are told by a task.
 const MOST_INLINE: usize = 40;
+
+/// How many subscribers are told past their queues by one publication. Each costs three operations.
+const MOST_EXPRESS: usize = 10;
 
 /// What must be so for a publication to take place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +101,7 @@ impl Flare {
         let mut snapshot = shared.catalog().await?;
         // Where nothing is to be checked the commit looks by itself.
         let mut guess = (*precondition == Precondition::None).then(|| shared.guess(url));
-        let mut found = None;
+        let (mut found, mut way) = (None, Way::Express);
         for _ in 0..MOST_LOOKS {
             let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
                 return Err(no_resource(url));
@@ -122,9 +128,10 @@ impl Flare {
                 Some(found) if !found.is_deleted() => Published::Updated(document),
                 _ => Published::Created(document),
             };
-            match shared.store_document(&entry, published.document(), standing.version()).await? {
+            match shared.store_document(&entry, published.document(), standing.version(), way).await? {
                 Commit::Done => return Ok(published),
                 Commit::Found(standing) => found = Some(standing),
+                Commit::NotExpress => (found, way) = (Some(standing), Way::Queue),
                 Commit::LookAgain => snapshot = shared.catalog_now().await?,
             }
         }
@@ -144,7 +151,7 @@ impl Flare {
     ) -> Result<Option<Document>> {
         let shared = &*self.shared;
         let mut snapshot = shared.catalog().await?;
-        let mut found = None;
+        let (mut found, mut way) = (None, Way::Express);
         for _ in 0..MOST_LOOKS {
             let Some(entry) = shared.entry_of(&mut snapshot, url).await? else {
                 return Err(no_resource(url));
@@ -157,9 +164,10 @@ impl Flare {
             let live = standing.document().filter(|document| !document.is_deleted());
             let Some(live) = live else { return Ok(None) };
             let document = Document { updated_at: shared.now(), content: None, ..live.clone() };
-            match shared.store_document(&entry, &document, standing.version()).await? {
+            match shared.store_document(&entry, &document, standing.version(), way).await? {
                 Commit::Done => return Ok(Some(document)),
                 Commit::Found(standing) => found = Some(standing),
+                Commit::NotExpress => (found, way) = (Some(standing), Way::Queue),
                 Commit::LookAgain => snapshot = shared.catalog_now().await?,
             }
         }
@@ -213,11 +221,23 @@ impl Standing {
     }
 }
 
+/// How subscribers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Where a pump that runs here has room, by a delivery that it holds from the start.
+    Express,
+    /// By a delivery in the subscriber's queue.
+    Queue,
+}
+
 /// What became of a publication's commit.
 enum Commit {
     Done,
     /// The document is another than was expected.
     Found(Standing),
+    /// A delivery waits or is made already, or what was told is something else, or the pump is
+    /// another's.
+    NotExpress,
     /// Who is to be told of it has changed.
     LookAgain,
 }
@@ -249,6 +269,7 @@ impl Shared {
         entry: &Entry,
         document: &Document,
         expected: Option<Version>,
+        way: Way,
     ) -> Result<Commit> {
         let (url, now) = (&document.url, self.now());
         let at = places::document_partition(&self.store, url);
@@ -259,40 +280,80 @@ impl Shared {
             Some(_) => batch.put(key.clone(), document.encode(), expect),
             None => batch.put_until(key.clone(), document.encode(), expect, now + self.settings.tombstones),
         };
-        self.tell_in(&mut batch, entry, url);
-        let error = match self.publications.commit(batch).await {
+        let express = self.tell_in(&mut batch, entry, document, expected, way);
+        // Told by the commit itself: a publisher that goes away takes no delivery with it.
+        let then = |outcome: Result<(), ErrorKind>| {
+            express.into_iter().for_each(|(place, delivery)| place.settle(outcome, delivery));
+        };
+        let error = match self.publications.commit_then(batch, then).await {
             Ok(committed) => {
-                self.recent.put(document, committed.version);
+                self.recent.put_document(document, committed.version);
                 return Ok(Commit::Done);
             }
             Err(error) => error,
         };
         match error.into_conflict()?.found {
             Found::Record { key: found, record } if found == key => Standing::of(record).map(Commit::Found),
-            _ => Ok(Commit::LookAgain),
+            Found::Record { key: found, .. } if found.space == places::RESOURCES => Ok(Commit::LookAgain),
+            _ => {
+                let id = places::document_id(url);
+                for subscriber in &entry.subscribers {
+                    self.recent_told.forget(&(subscriber.subscription.id.clone(), id.clone()));
+                }
+                Ok(Commit::NotExpress)
+            }
         }
     }
 
-    /// Writes into `batch` that the subscribers of `entry` are to be told of the document.
+    /// Writes into `batch` that the subscribers of `entry` are to be told of the document; the
+    /// deliveries that pumps of this process hold once it is committed.
     ///
     /// In a store of one partition the deliveries themselves are written, under the condition that
     /// nobody subscribed or left meanwhile. Elsewhere, or where they are many, a task does it.
-    fn tell_in(&self, batch: &mut Batch, entry: &Entry, url: &DocumentUrl) {
+    fn tell_in(
+        &self,
+        batch: &mut Batch,
+        entry: &Entry,
+        document: &Document,
+        expected: Option<Version>,
+        way: Way,
+    ) -> Vec<(Place, Delivery)> {
+        let (url, mut express) = (&document.url, Vec::new());
         let is_at_home = self.store.info().partitions == 1;
         if !is_at_home || entry.subscribers.len() > MOST_INLINE {
             Task::FanOut { resource: entry.resource.id.clone(), url: url.clone(), after: None }
                 .push(batch, b"");
-            return;
+            return express;
         }
         batch.check(places::resource(&entry.resource.id), Expect::Version(entry.version));
         let id = places::document_id(url);
+        let way = if entry.subscribers.len() > MOST_EXPRESS { Way::Queue } else { way };
         for subscriber in &entry.subscribers {
-            subscriber.tell_in(batch, (&id, url));
             // That it is paused is among what must be unchanged.
-            if subscriber.subscription.status == Status::Active {
+            let is_active = subscriber.subscription.status == Status::Active;
+            if way == Way::Express
+                && is_active
+                && let Some(known) = self.known_told(subscriber, &id, expected)
+                && let Some(pump) = self.pumps.get(&subscriber.subscription.id)
+                && let Some(place) = pump.reserve(batch.now())
+            {
+                let delivery = place.tell_in(batch, subscriber, (&id, document), known);
+                express.push((place, delivery));
+                continue;
+            }
+            subscriber.tell_in(batch, (&id, url));
+            if is_active {
                 subscriber.wake_in(batch);
             }
         }
+        express
+    }
+
+    /// What a subscriber was told of a document, as far as this process knows: of one that did not
+    /// exist, nothing.
+    fn known_told(&self, subscriber: &Subscriber, id: &str, expected: Option<Version>) -> Option<KnownTold> {
+        let name = (subscriber.subscription.id.clone(), id.to_owned());
+        self.recent_told.get(&name).or_else(|| expected.is_none().then_some(None))
     }
 }
 

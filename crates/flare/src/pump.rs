@@ -5,11 +5,12 @@ use std::time::Duration;
 use evenkeel_core::{
     Batch, Error, ErrorKind, Expect, Lease, LeasedJob, Partition, Result, Store, Timestamp, Version,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::catalog::Subscriber;
-use crate::delivery::Ended;
+use crate::delivery::{Delivery, Ended};
+use crate::express::{Express, Handed};
 use crate::health::{Health, Turn};
 use crate::pace::Pace;
 use crate::task::Task;
@@ -48,8 +49,15 @@ pub(crate) struct Pump {
     /// Tasks of their own, since a delivery that is not attended to may hold what this waits for.
     under_way: JoinSet<(Ended, Option<Seat>)>,
     seats: Arc<Seats>,
+    express: Arc<Express>,
+    /// The version of the sign that it takes deliveries past the queue.
+    sign: Option<Version>,
+    handed: mpsc::UnboundedReceiver<Handed>,
     /// Whether there may be deliveries that are due.
     hungry: bool,
+    /// When something was handed over last, and when to look whether that was all.
+    handed_at: Timestamp,
+    look_at: Option<Timestamp>,
     next_due: Option<Timestamp>,
     idle_since: Timestamp,
     stuck_since: Option<Timestamp>,
@@ -57,7 +65,7 @@ pub(crate) struct Pump {
 
 /// How many seats are taken among the deliveries that may be under way.
 #[derive(Debug, Default)]
-struct Seats {
+pub(crate) struct Seats {
     taken: AtomicUsize,
     /// Told when one is free again.
     freed: Notify,
@@ -84,7 +92,7 @@ enum End {
 }
 
 impl Seats {
-    fn take(self: &Arc<Self>) -> Seat {
+    pub(crate) fn take(self: &Arc<Self>) -> Seat {
         self.taken.fetch_add(1, Ordering::Relaxed);
         Seat(Arc::clone(self))
     }
@@ -99,15 +107,23 @@ impl Drop for Seat {
 
 impl Pump {
     /// Runs until there is nothing to do for a while, the worker closes, or the lease is lost.
-    pub(crate) async fn run(node: &Arc<Node>, at: Partition, job: LeasedJob, wake: &Notify) {
-        let subscription = job.id.clone();
-        if let Err(error) = Self::run_inner(node, at, job, wake).await {
+    pub(crate) async fn run(node: &Arc<Node>, at: Partition, job: LeasedJob) {
+        let (subscription, seats) = (job.id.clone(), Arc::<Seats>::default());
+        let (express, handed) = Express::new(node.lease, Arc::clone(&seats));
+        // Before the first look, so that no hint falls between.
+        let _running = node.shared().pumps.running(&subscription, &express);
+        if let Err(error) = Self::run_inner(node, at, job, (seats, &express, handed)).await {
             // The lease runs out, and the pump starts again.
             tracing::warn!(%error, %subscription, "a pump of flare stopped");
         }
     }
 
-    async fn run_inner(node: &Arc<Node>, at: Partition, job: LeasedJob, wake: &Notify) -> Result<()> {
+    async fn run_inner(
+        node: &Arc<Node>,
+        at: Partition,
+        job: LeasedJob,
+        (seats, express, handed): (Arc<Seats>, &Arc<Express>, mpsc::UnboundedReceiver<Handed>),
+    ) -> Result<()> {
         let shared = node.shared();
         let mut snapshot = shared.catalog().await?;
         if snapshot.subscriber(&job.id).is_none() {
@@ -120,9 +136,15 @@ impl Pump {
             Task::Forget { subscription: job.id, page: 0 }.push(&mut batch, b"");
             return shared.store.commit(batch).await.map(drop);
         };
-        let key = [places::health(&job.id)];
-        let record = shared.store.get(&at, shared.now(), &key).await?.into_iter().next().flatten();
-        let (health, health_version) = Health::decode(record.as_ref())?;
+        let keys = [places::health(&job.id), places::sign(&job.id)];
+        let mut found = shared.store.get(&at, shared.now(), &keys).await?.into_iter();
+        let (health, health_version) = Health::decode(found.next().flatten().as_ref())?;
+        if found.next().flatten().is_some() {
+            // Of one that vanished. Nothing is leased by its sign after the first look.
+            let mut batch = Batch::new(at.clone(), shared.now());
+            batch.delete(places::sign(&job.id), Expect::Any);
+            shared.store.commit(batch).await?;
+        }
         let pump = Self {
             pace: Pace::new(subscriber.subscription.delivery.rate),
             node: Arc::clone(node),
@@ -132,20 +154,34 @@ impl Pump {
             health,
             health_version,
             under_way: JoinSet::new(),
-            seats: Arc::default(),
+            seats,
+            express: Arc::clone(express),
+            sign: None,
+            handed,
             hungry: true,
+            handed_at: Timestamp::MIN,
+            look_at: None,
             next_due: None,
             idle_since: shared.now(),
             stuck_since: None,
         };
-        pump.work(wake).await
+        pump.work().await
     }
 
-    async fn work(mut self, wake: &Notify) -> Result<()> {
-        let (end, mut trouble) = match self.until_end(wake).await {
+    async fn work(mut self) -> Result<()> {
+        let (end, mut trouble) = match self.until_end().await {
             Ok(end) => (end, None),
             Err(error) => (End::Troubled, Some(error)),
         };
+        while !self.express.close() {
+            tokio::select! {
+                Some(handed) = self.handed.recv() => self.begin_handed(handed),
+                () = self.express.wake.notified() => {}
+            }
+        }
+        while let Ok(handed) = self.handed.try_recv() {
+            self.begin_handed(handed);
+        }
         // What is under way ends as it would have: cut off, it would be sent twice.
         while let Some(ended) = self.under_way.join_next().await {
             trouble = trouble.or(self.take_note(ended_of(ended).0).await.err());
@@ -154,12 +190,12 @@ impl Pump {
         trouble.map_or(Ok(()), Err)
     }
 
-    async fn until_end(&mut self, wake: &Notify) -> Result<End> {
+    async fn until_end(&mut self) -> Result<End> {
         loop {
             if let Some(end) = self.turn().await? {
                 return Ok(end);
             }
-            self.wait(wake).await?;
+            self.wait().await?;
         }
     }
 
@@ -192,20 +228,40 @@ impl Pump {
             None => return Ok(Some(End::Inactive)),
         }
         if let Err(error) = Arc::clone(&self.subscriber).plan() {
+            self.express.close();
             return self.is_stuck(&error, now).await;
         }
         self.stuck_since = None;
-        if self.next_due.is_some_and(|next_due| next_due <= now) {
+        if [self.next_due, self.look_at].into_iter().flatten().any(|at| at <= now) {
             self.hungry = true;
         }
         let free = self.free(now);
         let room = self.pace.room(now, free);
         // A few at a time rather than each by itself: a lease costs a commit.
         if self.hungry && room > 0 && (self.under_way.is_empty() || free * 4 >= self.concurrency()) {
+            self.express.close();
             self.start(room, now).await?;
         }
-        let is_idle = self.under_way.is_empty() && !self.hungry;
-        Ok((is_idle && now >= self.idle_since + LINGER).then_some(End::Idle))
+        if !self.hungry && self.sign.is_none() && self.express.is_wanted() {
+            self.put_up_sign(now).await?;
+        }
+        // What waits in the queue is older than what is published now.
+        let room = if self.hungry { 0 } else { self.pace.room(now, self.free(now)) };
+        self.express.open(room, self.sign);
+        let is_idle = self.under_way.is_empty() && !self.hungry && self.look_at.is_none();
+        let is_over = is_idle && now >= self.idle_since + LINGER && self.express.close();
+        Ok((is_over && self.handed.is_empty()).then_some(End::Idle))
+    }
+
+    /// Says that this pump takes deliveries past the queue, if it is still the one.
+    async fn put_up_sign(&mut self, now: Timestamp) -> Result<()> {
+        let until = now + self.node.lease;
+        let mut batch = Batch::new(self.at.clone(), now);
+        batch.extend(places::PUMPS, &self.job.id, self.job.token, until);
+        batch.put(places::sign(&self.job.id), "", Expect::Any);
+        self.sign = Some(self.node.shared().store.commit(batch).await?.version);
+        self.job.until = until;
+        Ok(())
     }
 
     /// Waits for a plan; what waits for the subscriber stays.
@@ -242,29 +298,55 @@ impl Pump {
         let want = Lease { queue, max: room, hold_for: self.node.lease, now };
         let leased = shared.store.lease(&self.at, want).await?;
         self.hungry = leased.jobs.len() == room;
+        self.look_at = None;
         self.next_due = leased.next_due;
         self.pace.take(now, leased.jobs.len());
         for delivery in shared.deliveries(&self.subscriber, leased.jobs).await? {
-            let (node, subscriber) = (Arc::clone(&self.node), Arc::clone(&self.subscriber));
-            let mut seat = Some(self.seats.take());
-            self.under_way.spawn(async move {
-                let ended = delivery.make(node.shared(), &subscriber, &*node.transport, &mut seat).await;
-                (ended, seat)
-            });
+            self.begin(delivery, self.seats.take());
         }
         Ok(())
     }
 
+    fn begin(&mut self, delivery: Delivery, seat: Seat) {
+        let (node, subscriber) = (Arc::clone(&self.node), Arc::clone(&self.subscriber));
+        self.under_way.spawn(async move {
+            let mut seat = Some(seat);
+            let ended = delivery.make(node.shared(), &subscriber, &*node.transport, &mut seat).await;
+            (ended, seat)
+        });
+    }
+
+    fn begin_handed(&mut self, Handed { delivery, seat }: Handed) {
+        let now = self.node.shared().now();
+        self.handed_at = now;
+        self.pace.take(now, 1);
+        self.begin(delivery, seat);
+    }
+
+    /// There may be something to lease. Where that is likely to be what was handed over, or recorded of
+    /// it, there is no hurry.
+    fn hinted(&mut self, now: Timestamp) {
+        if self.express.is_reserved() || now < self.handed_at + BREATH {
+            self.look_at.get_or_insert(now + BREATH);
+        } else {
+            self.hungry = true;
+        }
+    }
+
     /// Waits until something changes.
-    async fn wait(&mut self, wake: &Notify) -> Result<()> {
+    async fn wait(&mut self) -> Result<()> {
         let node = Arc::clone(&self.node);
         let shared = node.shared();
         let alarm = self.alarm(shared.now());
         let ended = tokio::select! {
             biased;
+            Some(handed) = self.handed.recv() => {
+                self.begin_handed(handed);
+                return Ok(());
+            }
             Some(ended) = self.under_way.join_next() => ended_of(ended),
-            () = wake.notified() => {
-                self.hungry = true;
+            () = self.express.wake.notified() => {
+                self.hinted(shared.now());
                 return Ok(());
             }
             () = self.seats.freed.notified() => return Ok(()),
@@ -292,7 +374,7 @@ impl Pump {
             (false, None) => self.next_due.map(|next_due| next_due.max(now + BREATH)),
         };
         let idle = self.under_way.is_empty().then_some(self.idle_since + LINGER).filter(|_| !self.hungry);
-        [due, idle].into_iter().flatten().fold(renewal, Timestamp::min)
+        [due, idle, self.look_at].into_iter().flatten().fold(renewal, Timestamp::min)
     }
 
     async fn renew(&mut self, now: Timestamp) -> Result<bool> {
@@ -315,13 +397,18 @@ impl Pump {
         let shared = node.shared();
         let mut batch = Batch::new(self.at.clone(), shared.now());
         let (id, token) = (&self.job.id, self.job.token);
-        match (end, self.next_due) {
+        let unsure_until = self.express.unsure_until().filter(|until| *until > batch.now());
+        let next_due = [self.next_due, unsure_until].into_iter().flatten().min();
+        match (end, next_due) {
             (End::Lost, _) => return Ok(()),
             (End::Closing, _) => batch.retry(places::PUMPS, id, token, shared.now()),
             (End::Troubled | End::Stuck, _) => batch.retry(places::PUMPS, id, token, shared.now() + LINGER),
             (End::Idle, Some(next_due)) => batch.retry(places::PUMPS, id, token, next_due),
             (End::Idle, None) | (End::Inactive, _) => batch.ack(places::PUMPS, id, token),
         };
+        if self.sign.is_some() {
+            batch.delete(places::sign(id), Expect::Any);
+        }
         match shared.store.commit(batch).await {
             Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(()),
             result => result.map(drop),

@@ -1,48 +1,82 @@
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use evenkeel_core::Version;
 
-use crate::{Document, DocumentUrl};
+use crate::{Document, DocumentUrl, Told};
 
-/// How many documents are remembered, once and again as many that came before them.
+/// How many are remembered, once and again as many that came before them.
 const GENERATION: usize = 4096;
 
-/// What this process published last, without the contents, so that the next publication of a document
-/// need not read it first.
+/// What this process wrote last, so that what follows need not read it first.
 ///
 /// A guess: a commit expects what is remembered, and says what stands there where that is something
 /// else.
-#[derive(Debug, Default)]
-pub(crate) struct Recent {
-    generations: Mutex<Generations>,
+#[derive(Debug)]
+pub(crate) struct Recent<K, V> {
+    generations: Mutex<Generations<K, V>>,
 }
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<DocumentUrl, (Document, Version)>,
-    old: HashMap<DocumentUrl, (Document, Version)>,
+#[derive(Debug)]
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
 }
 
-impl Recent {
-    pub(crate) fn get(&self, url: &DocumentUrl) -> Option<(Document, Version)> {
+/// Documents, without their contents.
+pub(crate) type RecentDocuments = Recent<DocumentUrl, (Document, Version)>;
+
+/// What subscribers were told, by subscription and document.
+pub(crate) type RecentTold = Recent<(String, String), KnownTold>;
+
+/// What a subscriber was told of a document; `None` is nothing.
+pub(crate) type KnownTold = Option<(Told, Version)>;
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        let generations = Generations { young: HashMap::new(), old: HashMap::new() };
+        Self { generations: Mutex::new(generations) }
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> Recent<K, V> {
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let generations = self.lock();
-        generations.young.get(url).or_else(|| generations.old.get(url)).cloned()
+        generations.young.get(key).or_else(|| generations.old.get(key)).cloned()
     }
 
-    pub(crate) fn put(&self, document: &Document, version: Version) {
-        let content = document.content.as_ref().map(|_| Bytes::new());
-        let document = Document { content, ..document.clone() };
+    pub(crate) fn put(&self, key: K, value: V) {
         let mut generations = self.lock();
         if generations.young.len() >= GENERATION {
             generations.old = std::mem::take(&mut generations.young);
         }
-        generations.young.insert(document.url.clone(), (document, version));
+        generations.young.insert(key, value);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
+    pub(crate) fn forget<Q: Hash + Eq + ?Sized>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        let mut generations = self.lock();
+        generations.young.remove(key);
+        generations.old.remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Generations<K, V>> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RecentDocuments {
+    pub(crate) fn put_document(&self, document: &Document, version: Version) {
+        let content = document.content.as_ref().map(|_| Bytes::new());
+        self.put(document.url.clone(), (Document { content, ..document.clone() }, version));
     }
 }
 
@@ -55,24 +89,29 @@ mod tests {
     use crate::Revision;
 
     #[test]
-    fn the_documents_published_last_are_remembered_without_their_contents() {
-        let recent = Recent::default();
-        let document = |order: usize| Document {
-            url: DocumentUrl::parse(&format!("https://api.example.com/orders/{order}")).unwrap(),
+    fn what_was_written_last_is_remembered() {
+        let recent = Recent::<usize, usize>::default();
+        (0..=2 * GENERATION).for_each(|n| recent.put(n, n));
+        assert_eq!(recent.get(&0), None);
+        for n in [GENERATION, 2 * GENERATION] {
+            assert_eq!(recent.get(&n), Some(n));
+            recent.forget(&n);
+            assert_eq!(recent.get(&n), None);
+        }
+    }
+
+    #[test]
+    fn documents_are_remembered_without_their_contents() {
+        let recent = RecentDocuments::default();
+        let document = Document {
+            url: DocumentUrl::parse("https://api.example.com/orders/17").unwrap(),
             revision: Revision::from(7),
             updated_at: Timestamp::EPOCH,
             content: Some(Bytes::from_static(b"{}")),
         };
-        let version = |order: usize| Version(Uuid::from_u128(order as u128));
-        for order in 0..=2 * GENERATION {
-            recent.put(&document(order), version(order));
-        }
-        let found = |order| recent.get(&document(order).url);
-        assert_eq!(found(0), None);
-        for order in [GENERATION, 2 * GENERATION] {
-            let (remembered, of) = found(order).unwrap();
-            assert_eq!(remembered, Document { content: Some(Bytes::new()), ..document(order) });
-            assert_eq!(of, version(order));
-        }
+        let version = Version(Uuid::from_u128(7));
+        recent.put_document(&document, version);
+        let remembered = Document { content: Some(Bytes::new()), ..document.clone() };
+        assert_eq!(recent.get(&document.url), Some((remembered, version)));
     }
 }

@@ -235,6 +235,7 @@ impl Shared {
         }
         batch.cancel(places::PUMPS, &subscription);
         batch.delete(places::health(&subscription), Expect::Any);
+        batch.delete(places::sign(&subscription), Expect::Any);
         self.store.commit(batch).await?;
         Ok(goes_on.then_some(Task::Forget { subscription, page: page + 1 }))
     }

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_core::{Lease, LeasedJob, Partition, Signal, Store, StoreExt, Timestamp};
@@ -104,8 +104,6 @@ pub(crate) struct Node {
     pub(crate) concurrency: usize,
     pub(crate) closing: watch::Sender<bool>,
     hints: HashMap<Partition, Hints>,
-    /// The pumps that run here, by their subscription.
-    pumps: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
 #[derive(Debug, Default)]
@@ -118,8 +116,7 @@ impl Node {
     fn new(worker: Worker) -> Self {
         let Worker { flare, transport, lease, concurrency } = worker;
         let hints = flare.shared.store.partitions().into_iter().map(|at| (at, Hints::default())).collect();
-        let (closing, pumps) = (watch::Sender::new(false), Mutex::default());
-        Self { flare, transport, lease, concurrency, closing, hints, pumps }
+        Self { flare, transport, lease, concurrency, closing: watch::Sender::new(false), hints }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -146,7 +143,7 @@ impl Node {
                         hints.tasks.notify_one();
                         hints.pumps.notify_one();
                     });
-                    self.pumps().values().for_each(|pump| pump.notify_one());
+                    self.shared().pumps.wake_all();
                 }
             }
         }
@@ -159,9 +156,9 @@ impl Node {
         } else if queue == places::TASKS {
             hints.tasks.notify_one();
         } else if let Some(subscription) = places::subscription_of(queue)
-            && let Some(pump) = self.pumps().get(subscription)
+            && let Some(pump) = self.shared().pumps.get(subscription)
         {
-            pump.notify_one();
+            pump.wake.notify_one();
         }
     }
 
@@ -177,18 +174,8 @@ impl Node {
     async fn look_for_pumps(self: Arc<Self>, at: Partition) {
         let hint = &self.hints[&at].pumps;
         self.look(&at, places::PUMPS, usize::MAX, hint, |job| {
-            let wake = Arc::new(Notify::new());
-            self.pumps().insert(job.id.clone(), Arc::clone(&wake));
-            let (node, id) = (Arc::clone(&self), job.id.clone());
-            let at = at.clone();
-            async move {
-                Pump::run(&node, at, job, &wake).await;
-                let mut pumps = node.pumps();
-                // Another may have begun here after this one lost its lease.
-                if pumps.get(&id).is_some_and(|pump| Arc::ptr_eq(pump, &wake)) {
-                    pumps.remove(&id);
-                }
-            }
+            let (node, at) = (Arc::clone(&self), at.clone());
+            async move { Pump::run(&node, at, job).await }
         })
         .await;
     }
@@ -254,9 +241,5 @@ impl Node {
                 }
             }
         }
-    }
-
-    fn pumps(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Notify>>> {
-        self.pumps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -125,6 +125,11 @@ impl Sink {
         self.received.lock().unwrap().clone()
     }
 
+    /// Forgets what was received.
+    pub(crate) fn clear(&self) {
+        self.received.lock().unwrap().clear();
+    }
+
     /// What was told, in its order.
     pub(crate) fn told(&self) -> Vec<String> {
         self.received().iter().map(Received::told).collect()

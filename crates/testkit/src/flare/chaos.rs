@@ -64,6 +64,14 @@ impl<S: Transactional + Clone> Story<S> {
                 match random.u8(0..10) {
                     0..6 => {
                         revision += 1;
+                        if random.bool() {
+                            // Nobody knows whether it does before it dies.
+                            tokio::select! {
+                                () = self.publish(&flare, document, revision) => {}
+                                () = store.crashed() => {}
+                                () = self.bench.pass(Duration::from_secs(1)) => {}
+                            }
+                        }
                         self.publish(&calm, document, revision).await;
                         history.entry(document).or_default().push((revision, true));
                     }

@@ -8,6 +8,7 @@ mod chaos;
 mod damage;
 mod deciding;
 mod definitions;
+mod express;
 mod failing;
 mod operating;
 mod pinging;
@@ -51,6 +52,7 @@ fn groups<S: Transactional + Clone>() -> Vec<Group<Bench<S>>> {
     vec![
         Group { name: "definitions", cases: definitions::cases() },
         Group { name: "telling", cases: telling::cases() },
+        Group { name: "express", cases: express::cases() },
         Group { name: "deciding", cases: deciding::cases() },
         Group { name: "failing", cases: failing::cases() },
         Group { name: "operating", cases: operating::cases() },
