@@ -52,7 +52,7 @@ fn counted() -> Definition<String> {
 }
 
 #[tokio::test]
-async fn a_plain_step_is_one_commit_of_two_operations_and_a_run_one_besides() {
+async fn a_plain_step_is_one_commit_of_one_operation_and_a_run_one_besides() {
     let bench = Bench::new(1);
     let watch = Watch::default();
     let choreographer =
@@ -68,7 +68,7 @@ async fn a_plain_step_is_one_commit_of_two_operations_and_a_run_one_besides() {
     assert_eq!(watch.commits.load(Ordering::SeqCst), 20 * (5 + 1));
     // The start has its entry in the index and its job besides, and the end, which is the fifth step's
     // commit, takes that entry out and puts another.
-    assert_eq!(watch.operations.load(Ordering::SeqCst), 20 * (3 + 4 * 2 + (2 + 2)));
+    assert_eq!(watch.operations.load(Ordering::SeqCst), 20 * (3 + 4 + (2 + 2)));
 }
 
 #[tokio::test]

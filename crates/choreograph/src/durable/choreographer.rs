@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::door::{Door, TypedDoor};
 use super::inspect::Run;
+use super::intake::Intakes;
 use super::waiters::Waiters;
 use crate::context::RunShared;
 use crate::definition::Definition;
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     pub(crate) store: AnyStore,
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
+    /// The workers of this process with the same settings.
+    pub(crate) intakes: Intakes,
 }
 
 #[derive(Clone, Debug)]
@@ -169,7 +172,7 @@ impl<S: Transactional + Clone> Choreographer<S> {
 impl Engine {
     fn new(given: AnyStore, settings: Settings, shared: Arc<Shared>) -> Self {
         let store = given.layer(Retry::default().clock(Arc::clone(&settings.clock))).any();
-        Self { store, settings, shared }
+        Self { store, settings, shared, intakes: Intakes::default() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -11,7 +11,7 @@ use evenkeel_core::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::choreographer::Engine;
-use super::driver::{Changes, Doubt, Driver, Finished, Held, Reload, Stop, is_passing};
+use super::driver::{Changes, Doubt, Driver, Fence, Finished, Held, Reload, Stop, is_passing};
 use super::history::{Entry, Event};
 use super::inspect::Run;
 use super::journal::Journal;
@@ -25,7 +25,7 @@ use crate::outcome::RunState;
 use crate::policy::VersionPolicy;
 
 /// The wait before a commit that did not get through is sent again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// How many changes are gathered for one commit.
 const MOST_CHANGES: usize = 40;
@@ -102,6 +102,7 @@ impl Driver {
                 Ok(()) => {
                     if self.changes.record {
                         self.journal.version = version;
+                        self.fence = Fence::Version;
                     }
                     self.changes.clear();
                     self.lease.until = until;
@@ -112,6 +113,9 @@ impl Driver {
                 }
                 Err(error) => {
                     let (found, version) = self.changed_by_others(error)?;
+                    if self.fence == Fence::Open {
+                        return Err(Stop::Anew);
+                    }
                     self.merge(&found, version);
                     merged = true;
                 }
@@ -180,16 +184,18 @@ impl Driver {
         let (queue, id, token) = (places::RUNS.to_owned(), self.id.clone(), self.lease.token);
         let mut ops = Vec::with_capacity(self.changes.count() + 4);
         // First, so that who lost the lease learns that and nothing else.
-        ops.push(match ending {
-            Ending::Hold => Op::Extend { queue, id, token, until },
-            Ending::Rest(due) => Op::Retry { queue, id, token, due: *due },
-            Ending::Park(_) => Op::Ack { queue, id, token },
+        match ending {
+            Ending::Hold if until == self.lease.until && self.is_proved_by_version() => {}
+            Ending::Hold => ops.push(Op::Extend { queue, id, token, until }),
+            Ending::Rest(due) => ops.push(Op::Retry { queue, id, token, due: *due }),
+            Ending::Park(_) => ops.push(Op::Ack { queue, id, token }),
             // Its job is the one to forget it.
             Ending::End(_) => {
                 let ended_at = record.finished_at.expect("a run that ends has its end");
-                Op::Retry { queue, id, token, due: ended_at + self.engine.settings.retention }
+                let due = ended_at + self.engine.settings.retention;
+                ops.push(Op::Retry { queue, id, token, due });
             }
-        });
+        }
         let (key, expect) = (places::key(&self.id, places::RECORD), Expect::Version(self.journal.version));
         ops.push(if self.changes.record {
             Op::Put { key, value: encode(record), expect, expires_at: None }
@@ -217,6 +223,13 @@ impl Driver {
             ops.extend(move_entry(&self.id, record, RunState::Running));
         }
         ops
+    }
+
+    /// Whether nobody can have taken the run over if its record has the version that the next commit
+    /// expects. Only a commit that writes the record shows whoever takes the run over that something
+    /// was recorded meanwhile, and what a transaction takes back is not to be begun again in vain.
+    fn is_proved_by_version(&self) -> bool {
+        self.fence == Fence::Version && self.changes.record && self.changes.transaction.is_none()
     }
 
     /// Commits, again and again while the store is away: what happened must not be lost as long as

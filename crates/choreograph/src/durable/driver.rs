@@ -39,6 +39,7 @@ pub(crate) struct Driver {
     pub(crate) items: BTreeMap<usize, Vec<Stored>>,
     /// Steps that a vanished holder may have begun.
     pub(crate) in_doubt: Doubt,
+    pub(crate) fence: Fence,
     /// Signals that were taken here.
     pub(crate) taken: HashSet<String>,
     /// Why the run is to be parked, once nothing is under way.
@@ -68,6 +69,19 @@ pub(crate) enum Doubt {
     Everything,
     /// These.
     Steps(BTreeSet<usize>),
+}
+
+/// What shuts out those who held the run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The version of the run's record: this holder wrote it, or was handed the run in order. Who
+    /// takes the run over writes the record before anything else.
+    Version,
+    /// The lease's token: somebody else wrote the record, so that its version proves nothing.
+    Token,
+    /// Nothing yet: the run was taken over, and who held it may still write until this holder does.
+    /// What is known of it holds only if nobody has.
+    Open,
 }
 
 /// What is written with the next commit.
@@ -134,6 +148,8 @@ pub(crate) enum Next {
 pub(crate) enum Stop {
     /// The records are to be read again: a transaction did not commit.
     Reload(Reload),
+    /// So they are, as if the run had just been leased: who held it before wrote them again.
+    Anew,
     /// Another holds the run, or nobody can say who does.
     Abandon(Error),
 }
@@ -190,6 +206,11 @@ impl Driver {
         let taken_over = record.in_doubt || lease.attempt > record.released.saturating_add(1);
         let interrupted = reload.map_or(taken_over && !record.resumed, |reload| reload.interrupted);
         let in_doubt = if interrupted { Doubt::Everything } else { Doubt::Steps(BTreeSet::new()) };
+        let fence = match reload {
+            Some(_) => Fence::Token,
+            None if interrupted || record.resumed => Fence::Open,
+            None => Fence::Version,
+        };
         let mut driver = Self {
             engine: Arc::clone(engine),
             registered,
@@ -201,6 +222,7 @@ impl Driver {
             journal,
             items: BTreeMap::new(),
             in_doubt,
+            fence,
             taken: HashSet::new(),
             parking: None,
             next_wake: None,
@@ -219,8 +241,8 @@ impl Driver {
             driver.journal.record.resumed = false;
             driver.journal.record.in_doubt = false;
             driver.journal.record.released = lease.attempt.saturating_sub(1);
-            driver.changes.record = true;
         }
+        driver.changes.record = driver.fence == Fence::Open;
         Ok(driver)
     }
 
@@ -356,6 +378,7 @@ impl Driver {
     /// Takes over what somebody else may change of a run that is held: that it is to be cancelled.
     pub(crate) fn merge(&mut self, found: &RunRecord, version: Version) {
         self.journal.version = version;
+        self.fence = Fence::Token;
         if found.cancelled_at.is_some() && self.journal.record.cancelled_at.is_none() {
             self.journal.record.cancelled_at = found.cancelled_at;
             self.live.run.stop.raise();

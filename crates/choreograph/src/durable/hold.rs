@@ -13,14 +13,16 @@ use super::records::RunRecord;
 use crate::outcome::RunState;
 use crate::policy::VersionPolicy;
 
-/// Works on a leased run until it rests or ends.
+/// Works on a leased run until it rests or ends. `known` is everything that is kept of it, where
+/// that need not be read.
 pub(crate) async fn drive(
     engine: &Arc<Engine>,
     at: &Partition,
     job: LeasedJob,
+    known: Option<Journal>,
     closing: watch::Receiver<bool>,
 ) {
-    if let Err(error) = hold(engine, at, &job, closing).await {
+    if let Err(error) = hold(engine, at, &job, known, closing).await {
         if error.kind() == ErrorKind::LeaseLost {
             tracing::info!(run = job.id, "another worker took the run over");
         } else {
@@ -33,11 +35,11 @@ async fn hold(
     engine: &Arc<Engine>,
     at: &Partition,
     job: &LeasedJob,
+    mut known: Option<Journal>,
     closing: watch::Receiver<bool>,
 ) -> Result<()> {
     let LeasedJob { id, token, attempt, until, .. } = job;
     let mut lease = Held { token: *token, attempt: *attempt, until: *until };
-    let mut known = Journal::of_job(job);
     let mut reload: Option<Reload> = None;
     loop {
         let journal = match known.take() {
@@ -74,6 +76,7 @@ async fn hold(
                 lease.until = driver.lease.until;
                 reload = Some(again);
             }
+            Err(Stop::Anew) => lease.until = driver.lease.until,
             Err(Stop::Abandon(error)) => return Err(error),
         }
     }

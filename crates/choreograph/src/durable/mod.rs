@@ -1,6 +1,7 @@
 //! Runs that outlive their process.
 
 mod advance; // what a run does next
+mod born; // new runs in the hands of a worker
 mod child; // runs that are started by runs
 mod choreographer; // the handle and its settings
 mod commit; // what a driver writes
@@ -12,6 +13,7 @@ mod forget; // runs that ended long ago
 mod history; // what happened
 mod hold; // a run from its lease to its rest
 mod inspect; // a run as it stands
+mod intake; // new runs that begin where they are started
 mod journal; // everything that is kept of a run
 mod list; // runs by state
 mod places; // where everything is kept

@@ -1,11 +1,17 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use evenkeel_core::{
-    Batch, Conflict, Error, ErrorKind, Expect, Found, Merge, Partition, Record, Result, Store,
+    Batch, Conflict, Error, ErrorKind, Expect, Found, Hold, Merge, Partition, Record, Result, Store,
+    Timestamp, Token,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
+use super::born::Born;
 use super::choreographer::{Choreographer, Engine};
+use super::journal::Journal;
 use super::places;
 use super::records::{IndexEntry, NewRunJob, Parent, RunRecord, decode, encode};
 use super::tasks::Task;
@@ -37,6 +43,9 @@ pub(crate) struct NewRun {
 impl<S: Store + Clone> Choreographer<S> {
     /// Starts a run of a definition that is registered here. Its id, 1 to 256 bytes, is yours: the
     /// same id with the same input is the same run, until it is forgotten after its retention.
+    ///
+    /// Where a worker of this choreographer has room for it, and no run waits for one, it begins there
+    /// at once. Dropping the future may leave the run started or not; one that is started goes on.
     ///
     /// # Errors
     /// `AlreadyExists` where the id was used with another definition or input; `NotFound` for a
@@ -101,7 +110,30 @@ impl NewRun {
         })
     }
 
+    /// Adds the run, for whoever leases its job.
     fn write(&self, batch: &mut Batch) {
+        let record = self.put(batch);
+        let job = if record.input.is_some() {
+            encode(&NewRunJob { record, version: batch.version() })
+        } else {
+            Bytes::new()
+        };
+        batch.push(places::RUNS, &*self.id, batch.now(), job, Merge::Sooner);
+    }
+
+    /// The run, held from its birth, and what is kept of it then.
+    fn born(&self, at: &Partition, now: Timestamp, until: Timestamp) -> (Born, Journal) {
+        let mut batch = Batch::new(at.clone(), now);
+        let record = self.put(&mut batch);
+        let hold = Hold { token: Token::fresh(), until };
+        // Who leases it after this holder reads the run.
+        batch.push_leased(places::RUNS, &*self.id, now, "", hold);
+        let journal = Journal::of_new(record, batch.version(), self.input.clone());
+        (Born { id: self.id.clone(), hold, batch }, journal)
+    }
+
+    /// Adds what is kept of the run, but for its job.
+    fn put(&self, batch: &mut Batch) -> RunRecord {
         let now = batch.now();
         let record = RunRecord {
             definition: self.definition.to_owned(),
@@ -127,27 +159,22 @@ impl NewRun {
         let entry =
             IndexEntry { run: self.id.clone(), definition: record.definition.clone(), started_at: now };
         batch.put(places::key(&self.id, places::RECORD), encode(&record), Expect::Absent);
-        let job = if record.input.is_some() {
-            encode(&NewRunJob { record, version: batch.version() })
-        } else {
+        if record.input.is_none() {
             let input = self.input.get().to_owned();
             batch.put(places::key(&self.id, places::INPUT), input, Expect::Any);
-            Bytes::new()
-        };
+        }
         places::INDEX.enter(batch, RunState::Running.as_str(), &places::entry(&self.id, now), encode(&entry));
-        batch.push(places::RUNS, &*self.id, now, job, Merge::Sooner);
+        record
     }
 }
 
 impl Engine {
-    pub(crate) async fn start(&self, new: NewRun) -> Result<Started> {
+    pub(crate) async fn start(self: &Arc<Self>, new: NewRun) -> Result<Started> {
         let at = self.at(&new.id);
-        let mut batch = Batch::new(at.clone(), self.now());
-        new.write(&mut batch);
         // Before the commit: the run may have ended when that returns.
         self.shared.waiters.expect(&at, &new.id);
-        let error = match self.store.commit(batch).await {
-            Ok(_) => return Ok(Started::New),
+        let error = match self.write(&at, &new).await {
+            Ok(()) => return Ok(Started::New),
             Err(error) => error,
         };
         self.shared.waiters.expect_no_more(&at, &new.id);
@@ -173,10 +200,45 @@ impl Engine {
             .with("definition", format_args!("{:?}", standing.definition)))
     }
 
+    /// Writes a new run, in the hands of a worker of this process where one has room for it.
+    async fn write(self: &Arc<Self>, at: &Partition, new: &NewRun) -> Result<()> {
+        let written = self.write_held(at, new).await;
+        if let Some(written) = written
+            && !written.as_ref().is_err_and(is_occupied)
+        {
+            return written;
+        }
+        let mut batch = Batch::new(at.clone(), self.now());
+        new.write(&mut batch);
+        self.store.commit(batch).await.map(drop)
+    }
+
+    /// As [`write`](Self::write); `None` where no worker has room.
+    async fn write_held(self: &Arc<Self>, at: &Partition, new: &NewRun) -> Option<Result<()>> {
+        let (born, answered) = self.intakes.take_in(at, |closing| {
+            let now = self.now();
+            let (born, journal) = new.born(at, now, now + self.settings.lease);
+            let (answer, answered) = oneshot::channel();
+            // A task of its own, so that it goes on where the caller does not.
+            let live = born.clone().live(Arc::clone(self), journal, answer, closing);
+            (live, (born, answered))
+        })?;
+        Some(match answered.await {
+            Ok(written) => written,
+            // The worker was dropped in the middle of the commit.
+            Err(_) => born.put_back(self).await,
+        })
+    }
+
     async fn long_input(&self, at: &Partition, run: &str) -> Result<Option<serde_json::Value>> {
         let key = places::key(run, places::INPUT);
         let found = self.store.get(at, self.now(), std::slice::from_ref(&key)).await?;
         let input = found.into_iter().next().flatten();
         input.map(|record| decode(run, places::INPUT, &record.value)).transpose()
     }
+}
+
+/// Whether there is a job of the run already: one that is left over, or that of a run that exists.
+fn is_occupied(error: &Error) -> bool {
+    error.conflict().is_some_and(|conflict| matches!(conflict.found, Found::Occupied { .. }))
 }

@@ -1,5 +1,7 @@
 //! What one commit of a run cannot hold: it is done in another partition.
 
+use std::sync::Arc;
+
 use evenkeel_core::{Batch, ErrorKind, Expect, LeasedJob, Merge, Partition, Result, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -47,7 +49,7 @@ impl Task {
 
 impl Engine {
     /// Does a task; one that fails is done again when its lease has run out.
-    pub(crate) async fn work_on(&self, at: &Partition, job: LeasedJob) {
+    pub(crate) async fn work_on(self: &Arc<Self>, at: &Partition, job: LeasedJob) {
         let LeasedJob { id, payload, token, .. } = job;
         let done = async {
             let task: Task = decode(&id, "task", &payload)?;
@@ -67,7 +69,7 @@ impl Engine {
     }
 
     async fn start_elsewhere(
-        &self,
+        self: &Arc<Self>,
         run: &str,
         definition: &str,
         input: Box<RawValue>,

@@ -7,6 +7,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::choreographer::{Choreographer, Engine};
+use super::intake::{Backlog, Intake};
+use super::journal::Journal;
 use super::{hold, places};
 
 /// The waits between looks at a queue without a hint that there is something: the first, and the
@@ -17,6 +19,10 @@ const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// hints there are, where every place but one is taken. The fewer are taken, the sooner is the next
 /// look: a worker with nothing to do looks at once, and a busy one takes what gathered meanwhile.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// As [`BREATH`], where new runs were taken in since the last look, which left nothing that was due:
+/// a hint is likely to be about those.
+const LONG_BREATH: Duration = Duration::from_millis(20);
 
 /// The most jobs that are taken at a time.
 const MOST_JOBS: usize = 64;
@@ -63,9 +69,10 @@ impl Worker {
             closing: watch::Sender::new(false),
             runs: Places::new(concurrency, partitions.len()),
             tasks: Places::new(TASKS_AT_ONCE, partitions.len()),
-            hints: partitions.iter().map(|at| (at.clone(), Hints::default())).collect(),
-            engine,
+            queues: partitions.iter().map(|at| (at.clone(), Queues::default())).collect(),
+            engine: Arc::clone(&engine),
         });
+        let intake = engine.intakes.open(node.intake());
         let mut work = JoinSet::new();
         // Subscribed before the first look, so that nothing falls between.
         let signals = node.engine.store.signals();
@@ -76,7 +83,11 @@ impl Worker {
         }
         shutdown.await;
         node.closing.send_replace(true);
-        let drained = async { while work.join_next().await.is_some() {} };
+        let mut taken_in = intake.close();
+        let drained = async {
+            while work.join_next().await.is_some() {}
+            while taken_in.join_next().await.is_some() {}
+        };
         let _ = clock.timeout_at(clock.now() + node.engine.settings.lease, drained).await;
     }
 }
@@ -86,7 +97,7 @@ struct Node {
     closing: watch::Sender<bool>,
     runs: Places,
     tasks: Places,
-    hints: HashMap<Partition, Hints>,
+    queues: HashMap<Partition, Queues>,
 }
 
 /// Room for what is under way at once, in all partitions together.
@@ -102,10 +113,12 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(all)), all, share: (all / partitions).clamp(1, MOST_JOBS) }
     }
 
-    /// One place, once there is one, and of the others what is free.
-    async fn take(&self) -> OwnedSemaphorePermit {
+    /// One place, once there is one, and of the others what is free; where nothing waited last time,
+    /// half of that, so that new runs need not wait for what the look finds.
+    async fn take(&self, backlog: &Backlog) -> OwnedSemaphorePermit {
         let mut taken = Arc::clone(&self.free).acquire_owned().await.expect("nobody closes the semaphore");
-        let more = self.free.available_permits().min(self.share - 1);
+        let free = self.free.available_permits();
+        let more = if backlog.is_cleared() { free / 2 } else { free }.min(self.share - 1);
         let more = u32::try_from(more).expect("a share is small");
         if more > 0
             && let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(more)
@@ -115,19 +128,33 @@ impl Places {
         taken
     }
 
-    fn breath(&self) -> Duration {
+    fn breath(&self, backlog: &Backlog) -> Duration {
         let taken = self.all - self.free.available_permits();
-        BREATH.mul_f64(taken as f64 / self.all as f64)
+        let longest = if backlog.took_runs_in() && backlog.is_cleared() { LONG_BREATH } else { BREATH };
+        longest.mul_f64(taken as f64 / self.all as f64)
     }
 }
 
+/// The queues of a partition.
 #[derive(Default)]
-struct Hints {
-    runs: Notify,
-    tasks: Notify,
+struct Queues {
+    runs: Queue,
+    tasks: Queue,
+}
+
+#[derive(Default)]
+struct Queue {
+    hint: Notify,
+    backlog: Arc<Backlog>,
 }
 
 impl Node {
+    fn intake(&self) -> Intake {
+        let backlog = |(at, queues): (&Partition, &Queues)| (at.clone(), Arc::clone(&queues.runs.backlog));
+        let backlogs = self.queues.iter().map(backlog).collect();
+        Intake::new(Arc::clone(&self.runs.free), self.closing.subscribe(), backlogs)
+    }
+
     async fn closed(&self) {
         let mut closing = self.closing.subscribe();
         closing.wait_for(|closing| *closing).await.expect("the node keeps the sender");
@@ -142,34 +169,37 @@ impl Node {
             };
             match signal {
                 Signal::Queue { at, queue } => {
-                    let Some(hints) = self.hints.get(&at) else { continue };
+                    let Some(queues) = self.queues.get(&at) else { continue };
                     match &*queue {
-                        places::RUNS => hints.runs.notify_one(),
-                        places::TASKS => hints.tasks.notify_one(),
+                        places::RUNS => queues.runs.hint.notify_one(),
+                        places::TASKS => queues.tasks.hint.notify_one(),
                         _ => {}
                     }
                 }
                 Signal::Log { .. } => {}
-                Signal::Missed => self.hints.values().for_each(|hints| {
-                    hints.runs.notify_one();
-                    hints.tasks.notify_one();
+                Signal::Missed => self.queues.values().for_each(|queues| {
+                    queues.runs.hint.notify_one();
+                    queues.tasks.hint.notify_one();
                 }),
             }
         }
     }
 
     async fn look_for_runs(self: Arc<Self>, at: Partition) {
-        let hint = &self.hints[&at].runs;
-        self.look(&at, places::RUNS, &self.runs, hint, |job| {
+        let queue = &self.queues[&at].runs;
+        self.look(&at, places::RUNS, &self.runs, queue, |job| {
             let (engine, at, closing) = (Arc::clone(&self.engine), at.clone(), self.closing.subscribe());
-            async move { hold::drive(&engine, &at, job, closing).await }
+            async move {
+                let known = Journal::of_job(&job);
+                hold::drive(&engine, &at, job, known, closing).await;
+            }
         })
         .await;
     }
 
     async fn look_for_tasks(self: Arc<Self>, at: Partition) {
-        let hint = &self.hints[&at].tasks;
-        self.look(&at, places::TASKS, &self.tasks, hint, |job| {
+        let queue = &self.queues[&at].tasks;
+        self.look(&at, places::TASKS, &self.tasks, queue, |job| {
             let (engine, at) = (Arc::clone(&self.engine), at.clone());
             async move { engine.work_on(&at, job).await }
         })
@@ -181,27 +211,31 @@ impl Node {
     async fn look<F>(
         &self,
         at: &Partition,
-        queue: &str,
+        name: &str,
         places: &Places,
-        hint: &Notify,
+        queue: &Queue,
         begin: impl Fn(LeasedJob) -> F + Send,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let Engine { store, settings, .. } = &*self.engine;
         let clock = &settings.clock;
+        let Queue { hint, backlog } = queue;
         let mut started = JoinSet::new();
         let mut poll = POLLS.0;
         loop {
             // What is leased and not begun would run out of its lease.
             let mut room = tokio::select! {
-                room = places.take() => room,
+                room = places.take(backlog) => room,
                 () = self.closed() => break,
             };
             let (now, max) = (clock.now(), room.num_permits());
-            let want = Lease { queue: queue.to_owned(), max, hold_for: settings.lease, now };
-            let leased = store.lease(at, want).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, %at, queue, "a queue could not be looked at");
+            let want = Lease { queue: name.to_owned(), max, hold_for: settings.lease, now };
+            backlog.look();
+            let leased = store.lease(at, want).await;
+            backlog.looked(leased.as_ref().ok(), now);
+            let leased = leased.unwrap_or_else(|error| {
+                tracing::warn!(%error, %at, queue = name, "a queue could not be looked at");
                 evenkeel_core::Leased::default()
             });
             let found = leased.jobs.len();
@@ -225,7 +259,7 @@ impl Node {
             tokio::select! {
                 () = hint.notified() => {
                     // A timer makes a millisecond even of nothing.
-                    let rest = (now + places.breath()).since(clock.now());
+                    let rest = (now + places.breath(backlog)).since(clock.now());
                     if rest >= Duration::from_millis(1) {
                         clock.sleep(rest).await;
                     }

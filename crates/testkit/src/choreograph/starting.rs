@@ -3,13 +3,16 @@ use std::time::Duration;
 use evenkeel_choreograph::{Definition, RunFilter, RunState, Started};
 use evenkeel_core::{Batch, ErrorKind, ExpectStream, NewEvent, Store, StoreExt, Transactional};
 
-use super::bench::{Bench, ONE, Seen, kind, work};
+use super::bench::{Bench, ONE, Seen, TWO, kind, work};
+use crate::chaos::Chaos;
 
 super::cases![
     the_same_id_and_input_are_the_same_run_in_every_process,
     another_input_is_a_clear_error_in_every_state,
     another_definition_is_a_clear_error,
     of_many_starts_at_once_one_is_new,
+    a_run_that_begins_where_it_is_started_is_the_same_run_elsewhere,
+    a_run_that_begins_where_it_is_started_survives_a_crash_at_every_call,
     what_cannot_be_started_is_refused,
     a_run_starts_with_its_callers_batch_or_not_at_all,
     a_run_is_forgotten_after_its_retention_and_its_id_is_free_again,
@@ -69,6 +72,64 @@ async fn of_many_starts_at_once_one_is_new<S: Transactional + Clone>(bench: Benc
     bench.outcome(&processes[0], "r").await;
     bench.pass(Duration::from_secs(5)).await;
     assert_eq!(bench.seen.take(), ["one"]);
+}
+
+async fn a_run_that_begins_where_it_is_started_is_the_same_run_elsewhere<S: Transactional + Clone>(
+    bench: Bench<S>,
+) {
+    let definition = plain(&bench.seen);
+    let (process, other) = (bench.process([&definition]), bench.process([&definition]));
+    let _workers = [work(&process), work(&other)];
+    // Both have looked for runs, and have room.
+    bench.settle().await;
+    let (one, two) = tokio::join!(process.start("plain", "r", &7), other.start("plain", "r", &7));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!((one == Started::New) != (two == Started::New), "{one:?}, {two:?}");
+    assert_eq!(kind(other.start("plain", "r", &8).await), ErrorKind::AlreadyExists);
+    assert_eq!(bench.outcome(&other, "r").await.state, RunState::Completed);
+    assert_eq!(kind(process.start("plain", "r", &8).await), ErrorKind::AlreadyExists);
+    bench.pass(Duration::from_secs(5)).await;
+    assert_eq!(bench.seen.take(), ["one"]);
+}
+
+async fn a_run_that_begins_where_it_is_started_survives_a_crash_at_every_call<S: Transactional + Clone>(
+    bench: Bench<S>,
+) {
+    let builder = Definition::<u32>::builder("survives").step(ONE, bench.seen.gives(1));
+    let definition = builder.step(TWO, bench.seen.gives(2)).build().unwrap();
+    for call in 1..=200 {
+        let run = format!("run-{call}");
+        let dying = bench.troubled(Chaos::new(call).crash_at(call));
+        dying.register(definition.clone()).unwrap();
+        let worker = work(&dying);
+        bench.settle().await;
+        let lives = tokio::select! {
+            biased;
+            () = dying.store().crashed() => false,
+            () = async {
+                dying.start("survives", &run, &20).await.unwrap();
+                bench.outcome(&dying, &run).await;
+            } => true,
+        };
+        drop(worker);
+        if !lives {
+            bench.lapse().await;
+        }
+        let calm = bench.process([&definition]);
+        calm.start("survives", &run, &20).await.unwrap();
+        let worker = work(&calm);
+        let ended = bench.outcome(&calm, &run).await;
+        assert_eq!(ended.state, RunState::Completed, "{run}");
+        assert_eq!((ended.get(ONE).unwrap(), ended.get(TWO).unwrap()), (Some(1), Some(2)), "{run}");
+        // Only what was under way at the crash ran twice.
+        let seen = bench.seen.take();
+        assert!(seen.len() <= 3 && seen.is_sorted_by_key(|step| step == "two"), "{run}: {seen:?}");
+        bench.rest(worker).await;
+        if lives {
+            return;
+        }
+    }
+    panic!("a run comes to its end within so many calls");
 }
 
 async fn what_cannot_be_started_is_refused<S: Transactional + Clone>(bench: Bench<S>) {

@@ -9,6 +9,8 @@ use crate::chaos::Chaos;
 use crate::harness::Running;
 
 const PROCESSES: u64 = 6;
+/// A process dies at one of so many calls.
+const CALLS: u64 = 40;
 const RUNS: [&str; 2] = ["r", "s"];
 
 /// One seed's world.
@@ -41,19 +43,27 @@ impl<S: Transactional + Clone> Story<S> {
     /// Plays to the end; returns how many processes died.
     pub(super) async fn play(mut self) -> u64 {
         let calm = self.bench.process_tx(&self.definition);
-        for run in RUNS {
-            calm.start("random", run, &self.seed).await.unwrap();
-        }
-        let cancelled = (self.random.u8(0..6) == 0).then(|| self.random.u64(0..PROCESSES));
+        // With each call that the first process may die at.
+        let starts_itself = (self.seed + self.seed / CALLS) % 2 == 1;
+        let first = u64::from(starts_itself);
+        let cancelled = (self.random.u8(0..6) == 0).then(|| self.random.u64(first..PROCESSES));
         let mut died = 0;
         for process in 0..PROCESSES {
+            // Runs wait for the first process, or that starts them beside its worker; what it does not
+            // live to start is started after it.
+            if process >= first {
+                for run in RUNS {
+                    calm.start("random", run, &self.seed).await.unwrap();
+                }
+            }
             if cancelled == Some(process) {
                 match calm.cancel("s").await {
                     Ok(()) => {}
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "it has ended"),
                 }
             }
-            died += u64::from(self.play_until_death(process, &calm).await);
+            let starts = if process < first { &RUNS[..] } else { &[] };
+            died += u64::from(self.play_until_death(process, starts, &calm).await);
             if self.all_ended(&calm).await {
                 break;
             }
@@ -66,14 +76,15 @@ impl<S: Transactional + Clone> Story<S> {
 
     /// A process that dies at one of its calls, or not; sometimes with a rival, and a time in which
     /// neither gets on.
-    async fn play_until_death(&mut self, process: u64, calm: &Process<S>) -> bool {
+    async fn play_until_death(&mut self, process: u64, starts: &[&'static str], calm: &Process<S>) -> bool {
         let seed = self.seed * PROCESSES + process;
         let trouble = |seed| Chaos::new(seed).unavailable(0.02).lost_acknowledgements(0.08).delays(3);
         // Every call of the first process is the one at which it dies, in turn.
-        let call = if process == 0 { self.seed % 40 } else { self.random.u64(0..40) };
+        let call = if process == 0 { self.seed % CALLS } else { self.random.u64(0..CALLS) };
         let dying = self.bench.troubled(trouble(seed).crash_at(1 + call));
         dying.register_tx(self.definition.clone()).unwrap();
         let _worker = work(&dying);
+        let _starts: Vec<_> = starts.iter().map(|run| self.start_beside(&dying, run)).collect();
         let _rival = (self.random.u8(0..3) == 0).then(|| {
             let rival = self.bench.troubled(trouble(!seed));
             rival.register_tx(self.definition.clone()).unwrap();
@@ -98,9 +109,20 @@ impl<S: Transactional + Clone> Story<S> {
         false
     }
 
+    /// Starts a run once the worker of its process has looked for others, most likely.
+    fn start_beside(&self, process: &Process<S>, run: &'static str) -> Running {
+        let (process, bench, seed) = (process.clone(), self.bench.clone(), self.seed);
+        Running::spawn(async move {
+            bench.settle_somewhat().await;
+            // It may have trouble, and is started again after it.
+            let _ = process.start("random", run, &seed).await;
+        })
+    }
+
     async fn all_ended(&self, calm: &Process<S>) -> bool {
         for run in RUNS {
-            if !self.bench.state(calm, run).await.is_final() {
+            let found = calm.inspect(run).await.unwrap();
+            if !found.is_some_and(|run| run.state.is_final()) {
                 return false;
             }
         }
