@@ -3,6 +3,10 @@
 //! # Guarantees
 //! - A read model's writes, its state, its position and its dead letters are one commit: every event
 //!   is applied exactly once and in order, whatever crashes and however many nodes run it.
+//! - Those commits do not wait for the disk, unless they append or push, or the projection is
+//!   [`synced`](Projection::synced): the read model is derived from a log that did. A crash of the
+//!   machine may take it back to what it was a moment before, position and all, and what is missing is
+//!   applied again. [Waiting](Projection::wait_until) is for what is applied, not for the disk.
 //! - Positions move by compare-and-set. Leases only spare nodes from doing the same work.
 //! - An append that was answered is there once, also where its answer was lost on the way.
 //! - A new version of a read model is built beside the old one, and takes its place by one

@@ -36,7 +36,7 @@ pub trait Projector<C: 'static>: Send + Sync + 'static {
     ///
     /// What takes longer is dropped, its writes with it, and is a failure of the event. Where
     /// [`apply_batch`](Self::apply_batch) is written otherwise, the events of a call have the time
-    /// of all of them together, if each has one.
+    /// of all of them together; it is called apart for those that have as long as they need.
     fn timeout(&self, _event: &Recorded) -> Option<Duration> {
         None
     }

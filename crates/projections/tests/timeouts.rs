@@ -195,14 +195,15 @@ async fn who_is_made_to_wait_for_a_connection_is_not_slow() {
     assert_eq!(bank.row("slow", "a").await, Some(5));
 }
 
-/// Takes the time of all events of a batch together.
+/// Takes the time of all events of a batch together; one of a hundred cents or more has no limit.
 struct SlowTogether(Slow);
 
 impl Projector<Draft> for SlowTogether {
     type State = i64;
 
     fn timeout(&self, event: &Recorded) -> Option<Duration> {
-        self.0.timeout(event)
+        let is_small = kit::cents(event).is_ok_and(|cents| cents < 100);
+        self.0.timeout(event).filter(|_| is_small)
     }
 
     async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, i64>) -> Result<(), BoxError> {
@@ -236,4 +237,18 @@ async fn events_of_a_batch_have_the_time_of_all_of_them_together() {
     assert_eq!(bank.row("slow", "a").await, Some(17));
     let dead = projection.operations().dead_letters(None, 10).await.unwrap();
     assert_eq!(dead.iter().map(|letter| letter.failure.position).collect::<Vec<_>>(), [6]);
+}
+
+#[tokio::test]
+async fn an_event_without_a_limit_leaves_the_others_of_its_batch_theirs() {
+    for mode in Mode::BOTH {
+        let bank = Bank::new();
+        bank.deposit("a", &[600, 1, 40, 2, 700]).await;
+        let together = SlowTogether(Slow::new(&bank, Some(LIMIT)));
+        let projection = projection(mode, &bank, together).policy(Policy::new(OnFailure::Ignore));
+        kit::with_moving_clock(&bank.clock, projection.catch_up()).await.unwrap();
+        assert_eq!(bank.row("slow", "a").await, Some(1_303), "{mode:?}");
+        let dead = projection.operations().dead_letters(None, 10).await.unwrap();
+        assert_eq!(dead.iter().map(|letter| letter.failure.position).collect::<Vec<_>>(), [3]);
+    }
 }

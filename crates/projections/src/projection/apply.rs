@@ -35,17 +35,26 @@ where
     S: Transactional + Clone,
 {
     let mut context = Context::new(tx, state, version, effects, shared.clock());
-    let applied = guarded(async {
-        let limit = events.iter().try_fold(Duration::ZERO, |limit, event| {
-            Some(limit.saturating_add(shared.projector.timeout(event)?))
+    let limits: Vec<_> = events.iter().map(|event| shared.projector.timeout(event)).collect();
+    let mut done = 0;
+    // One that may take as long as it needs leaves the others their limit.
+    for limits in limits.chunk_by(|one, next| one.is_some() == next.is_some()) {
+        let call = &events[done..done + limits.len()];
+        let limit = limits
+            .iter()
+            .try_fold(Duration::ZERO, |together, limit| Some(together.saturating_add((*limit)?)));
+        context.at = None;
+        let applied = guarded(async {
+            context.connect(limit).await?;
+            let work = pin!(shared.projector.apply_batch(call, &mut context));
+            within(shared.clock(), limit, work).await
         });
-        context.connect(limit).await?;
-        let work = pin!(shared.projector.apply_batch(events, &mut context));
-        within(shared.clock(), limit, work).await
-    });
-    let applied = applied.await;
-    let at = context.at;
-    applied.map_err(|error| HandlerError { at, error })
+        if let Err(error) = applied.await {
+            return Err(HandlerError { at: context.at.map(|at| done + at), error });
+        }
+        done += limits.len();
+    }
+    Ok(())
 }
 
 /// Runs a method of a projector; a panic is a failure.

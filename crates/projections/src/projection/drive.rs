@@ -153,6 +153,10 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
         observe::started(self.shared.name(), count(chunk));
         let mut after = Vec::with_capacity(chunk.len());
         let mut tx = self.shared.store().begin(self.at.clone(), self.shared.now()).await?;
+        // What goes along somebody asked for, and is told of.
+        if !self.shared.settings.is_synced && self.last.is_empty() {
+            tx.batch().set_unsynced();
+        }
         for (unit, place) in chunk.iter().zip(0..) {
             let mut entry = self.entries[unit.slot].clone();
             let applied = self.apply(&unit.events, &mut entry.state, &mut tx).await;
@@ -173,6 +177,9 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
         }
         tx.batch().set_now(self.shared.now());
         self.seal(tx.batch(), &after, to)?;
+        if !tx.batch().ops().iter().all(can_be_derived_again) {
+            tx.batch().set_synced();
+        }
         let version = tx.batch().version();
         match self.shared.store().finish(tx).await {
             Ok(_) => {
@@ -281,6 +288,12 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Drive<'_, P, S> {
             });
         }
     }
+}
+
+/// Whether what an operation does is undone with the read model and done again with it: others may
+/// have acted on an event or a job by then.
+fn can_be_derived_again(op: &Op) -> bool {
+    matches!(op, Op::Put { .. } | Op::Delete { .. } | Op::Check { .. })
 }
 
 /// The position of the event that failed, where that is known.

@@ -60,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) poll: Duration,
     pub(crate) compact_every: Option<Duration>,
+    pub(crate) is_synced: bool,
 }
 
 /// What is in order.
@@ -95,6 +96,7 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(1),
             compact_every: None,
+            is_synced: false,
         };
         let operations = Operations::new(events.store.clone(), name).clock(Arc::clone(&events.clock));
         let moves = watch::Sender::default();
@@ -141,6 +143,14 @@ impl<P: Projector<S::Conn>, S: Transactional + Clone> Projection<P, S> {
     #[must_use]
     pub fn compact_every(self, interval: Duration) -> Self {
         self.with(|settings| settings.compact_every = Some(interval))
+    }
+
+    /// Has each commit on disk before its events count as applied: for a read model that more is told
+    /// of than can be read in it again. A crash of the machine then takes nothing back, and each
+    /// commit waits for the disk.
+    #[must_use]
+    pub fn synced(self) -> Self {
+        self.with(|settings| settings.is_synced = true)
     }
 
     /// Its name.

@@ -26,7 +26,7 @@ pub(crate) struct Projections {
     next_cursor: Option<String>,
 }
 
-/// A projection in a list, which goes on after one that cannot be read.
+/// A projection, or what is known of one that cannot be read.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Listed {
@@ -120,13 +120,13 @@ pub(crate) async fn list_projections(
 
 /// Shows a projection
 #[utoipa::path(get, path = "/projections/{name}", tag = "projections", params(("name" = String, Path)),
-    responses((status = 200, body = Projection)))]
+    responses((status = 200, body = Listed)))]
 pub(crate) async fn show_projection(
     State(service): State<Service>,
     Path(name): Path<String>,
     _: NoQuery,
-) -> Result<Answer<Projection>, Problem> {
-    Ok(Answer(service.projection(name).await?))
+) -> Result<Answer<Listed>, Problem> {
+    Ok(Answer(service.listed(name).await?))
 }
 
 impl Service {

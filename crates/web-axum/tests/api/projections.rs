@@ -113,7 +113,7 @@ async fn projections_are_listed_in_parts_by_their_names() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_read_is_listed_with_what_is_wrong_beside_the_others() {
+async fn one_that_cannot_be_read_is_listed_and_shown_with_what_is_wrong() {
     let service = Service::new(OnFailure::Fail);
     service.deposit("a", &[1, 2]).await;
     service.projection.catch_up().await.unwrap();
@@ -134,6 +134,15 @@ async fn one_that_cannot_be_read_is_listed_with_what_is_wrong_beside_the_others(
         (&listed["projections"][1]["name"], &listed["projections"][1]["lag"]),
         (&json!("totals"), &json!(0))
     );
+    assert_eq!(service.get("/projections/sums").await.json(), listed["projections"][0]);
+
+    let mut batch = Batch::new(store.partition_of("sums"), service.world.clock.now());
+    batch.put(Key::new("projections.position", "sums", "0000000001"), "scribble", Expect::Present);
+    store.commit(batch).await.unwrap();
+    let shown = service.get("/projections/sums").await;
+    assert_eq!((shown.status.as_u16(), &shown.json()["name"]), (200, &json!("sums")));
+    let error = shown.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("corrupt") && error.contains("projections.position/sums/"), "{error}");
 }
 
 #[tokio::test]
