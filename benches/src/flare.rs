@@ -13,6 +13,7 @@ use evenkeel::flare::{Change, Flare, NewResource, NewSubscription, Status, Subsc
 use evenkeel_testkit::services::{Postgres, Redis};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
         [("1 subscription", 1), ("10 subscriptions", 10), ("1,000 subscriptions", 1000)]
     {
         if case.contains(plan.only) {
-            let world = World::new(&disk).await?;
+            let world = World::new(&disk, &Handle::current()).await?;
             world.subscribe(subscriptions).await?;
             let rate = world.publish_to_sink(plan.duration, subscriptions).await?;
             row(report, store, format!("{case}, delivered"), PUBLISHERS, "per s", rate);
@@ -56,7 +57,7 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
         light_load(&disk, store, plan, report).await?;
     }
     if "backlog".contains(plan.only) {
-        backlog(&World::new(&disk).await?, store, plan, report).await?;
+        backlog(&World::new(&disk, &Handle::current()).await?, store, plan, report).await?;
     }
     Ok(())
 }
@@ -65,13 +66,17 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
 /// beside the same by hand.
 async fn light_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
     let duration = plan.duration.max(Duration::from_secs(5));
+    let outside = Outside::new()?;
     let plain = match disk.rows().await? {
-        Some(rows) => Some(Plain::new(rows).await?.at_light_load(duration).await?),
+        Some(rows) => {
+            let plain = Plain::new(rows, &outside).await?;
+            Some(outside.run(at_light_load(plain.api.clone(), Arc::clone(&plain.sink), duration)).await?)
+        }
         None => None,
     };
-    let world = World::new(disk).await?;
+    let world = World::new(disk, outside.handle()).await?;
     world.subscribe(1).await?;
-    let own = at_light_load(&world.api, &world.sink, duration).await?;
+    let own = outside.run(at_light_load(world.api.clone(), Arc::clone(&world.sink), duration)).await?;
     for percent in [50, 99] {
         let of = |latencies: &[f64]| percentile(latencies, percent);
         let limit = plain.as_ref();
@@ -84,6 +89,37 @@ async fn light_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut
         }
     }
     Ok(())
+}
+
+/// A thread for those who publish and who are told: in life they are other processes, and wait for no
+/// executor of the server's.
+struct Outside(Option<Runtime>);
+
+impl Outside {
+    fn new() -> Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("it is there until it is dropped").handle()
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.handle().spawn(work).await?
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // A runtime that is dropped would wait for its thread.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What a million deliveries that wait cost, and how fast they go once they may.
@@ -176,13 +212,14 @@ impl Drop for World {
 }
 
 impl World {
-    async fn new(disk: &Disk) -> Result<Self> {
+    /// A server with a subscriber that runs on `outside`.
+    async fn new(disk: &Disk, outside: &Handle) -> Result<Self> {
         let flare = Flare::new(disk.open().await?);
         let endpoint = Template::parse("https://api.example.com/orders/{order}")?;
         let resource =
             flare.create_resource(NewResource { endpoint, change: Change::new("v", "")? }).await?.id;
         let sink = Arc::new(Sink::default());
-        let (sink_address, sink_task) = Arc::clone(&sink).serve().await?;
+        let (sink_address, sink_task) = outside.spawn(Arc::clone(&sink).serve()).await??;
         let sink_url = format!("http://{sink_address}");
         let (api, api_task) = serve(evenkeel::axum::flare::router(flare.clone())).await?;
         let worker = flare.worker(loopback()?);
@@ -259,15 +296,11 @@ impl Drop for Plain {
 }
 
 impl Plain {
-    async fn new(rows: Rows) -> Result<Self> {
+    async fn new(rows: Rows, outside: &Outside) -> Result<Self> {
         let sink = Arc::new(Sink::default());
-        let (sink_address, sink_task) = Arc::clone(&sink).serve().await?;
+        let (sink_address, sink_task) = outside.run(Arc::clone(&sink).serve()).await?;
         let (api, api_task) = serve(plain_webhooks::router(rows, &sink_address).await?).await?;
         Ok(Self { sink, api, tasks: [sink_task, api_task] })
-    }
-
-    async fn at_light_load(&self, duration: Duration) -> Result<Latencies> {
-        at_light_load(&self.api, &self.sink, duration).await
     }
 }
 
@@ -279,7 +312,7 @@ struct Latencies {
 }
 
 /// Publishes a few documents a second to `api`.
-async fn at_light_load(api: &str, sink: &Sink, duration: Duration) -> Result<Latencies> {
+async fn at_light_load(api: String, sink: Arc<Sink>, duration: Duration) -> Result<Latencies> {
     sink.arrived.lock().expect(CALM).get_or_insert_default();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIGHT);
     let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
