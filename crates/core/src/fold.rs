@@ -140,19 +140,21 @@ impl<C: CommitFold> Shared<C> {
 
     /// Commits fold after fold until nothing waits.
     async fn work_off(&self, at: &Partition) {
-        while let Some(fold) = self.next_fold(at) {
+        let mut follows: Vec<(Then, _)> = Vec::new();
+        loop {
+            // Callers that wait to line up, or were just answered, do so first: one fold of many is
+            // cheaper than one of one and another of the rest.
+            tokio::task::yield_now().await;
+            follows.drain(..).for_each(|(then, outcome)| then(outcome));
+            let Some(fold) = self.next_fold(at) else { return };
             let (batches, callers): (Vec<_>, Vec<_>) =
                 fold.into_iter().map(|waiting| (waiting.batch, (waiting.then, waiting.reply))).unzip();
-            let mut follows = Vec::new();
             for ((then, reply), verdict) in callers.into_iter().zip(self.commit(at, &batches).await) {
                 let outcome = verdict.as_ref().map(|_| ()).map_err(Error::kind);
                 // A caller that went away does not hear of it.
                 let _ = reply.send(verdict);
                 follows.extend(then.map(|then| (then, outcome)));
             }
-            // Callers that were just answered go on, and line up, first.
-            tokio::task::yield_now().await;
-            follows.into_iter().for_each(|(then, outcome)| then(outcome));
         }
     }
 

@@ -66,11 +66,8 @@ DECLARE
     was_refused boolean[];
     judged_after integer;
     nth integer;
-    -- Whether any job changes; one that is extended to the end it has only proves its lease. By place
-    -- in the arrays of jobs: where those that change are.
+    -- Whether any job changes. One that is extended to the end it has only proves its lease.
     moves_jobs boolean := false;
-    place tid;
-    places tid[];
     -- By place in the arrays of streams: how many events the stream had, and how far beyond the end of
     -- the log the first new one goes.
     stream_had bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(s_batch)]);
@@ -160,30 +157,28 @@ BEGIN
         END IF;
 
         IF cardinality(j_batch) > 0 THEN
-            places := array_fill(NULL::tid, ARRAY[cardinality(j_batch)]);
             moves_jobs := false;
-            FOR nth, batch, op, verdict, place, value, version, due, attempt, leased_until,
+            FOR batch, op, verdict, value, version, due, attempt, leased_until,
                 pending_due, pending_payload, pending_sooner IN
-                SELECT o.nth, o.batch, o.op, l.verdict, j.place, j.payload, j.token, j.due, j.attempt,
+                SELECT o.batch, o.op, l.verdict, j.payload, j.token, j.due, j.attempt,
                     j.leased_until, j.pending_due, j.pending_payload, j.pending_sooner
                 FROM unnest(j_batch, j_op, j_does, j_queue, j_id, j_token, j_at)
-                    WITH ORDINALITY AS o (batch, op, does, queue, id, token, at, nth)
+                    AS o (batch, op, does, queue, id, token, at)
                 -- Once locked it stays where it is found: leasing passes it over.
                 LEFT JOIN LATERAL (
-                    SELECT j.ctid AS place, j.* FROM evenkeel.job j
+                    SELECT j.* FROM evenkeel.job j
                     WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1 FOR UPDATE
                 ) j ON true
                 CROSS JOIN LATERAL (SELECT CASE
                     WHEN o.does = 'cancel' THEN NULL
                     WHEN o.does <> 'lease' THEN CASE WHEN j.token IS DISTINCT FROM o.token THEN 'fails' END
                     WHEN j.token = o.token THEN 'applied'
-                    WHEN j.place IS NOT NULL THEN 'fails'
+                    WHEN j.due IS NOT NULL THEN 'fails'
                 END AS verdict) l
                 WHERE b_wave[o.batch] > wave AND (l.verdict IS NOT NULL
-                    OR j.place IS NOT NULL AND (o.does <> 'extend' OR o.at <> j.leased_until))
+                    OR j.due IS NOT NULL AND (o.does <> 'extend' OR o.at <> j.leased_until))
             LOOP
                 IF verdict IS NULL THEN
-                    places[nth] := place;
                     moves_jobs := true;
                 ELSE
                     refused[batch] := true;
@@ -231,11 +226,17 @@ BEGIN
         END IF;
 
         IF moves_jobs THEN
-            -- An acknowledged job stays where one was pushed meanwhile.
+            -- An acknowledged job stays where one was pushed meanwhile. The rows were locked above, so
+            -- that they are where they are found.
             IF j_does && ARRAY['ack', 'cancel'] THEN
-                DELETE FROM evenkeel.job d USING unnest(j_batch, j_does, places) AS o (batch, does, place)
-                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND d.ctid = o.place
-                  AND (o.does = 'cancel' OR o.does = 'ack' AND d.pending_due IS NULL);
+                DELETE FROM evenkeel.job d
+                USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
+                CROSS JOIN LATERAL (
+                    SELECT j.ctid, j.pending_due FROM evenkeel.job j
+                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
+                ) j
+                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
+                  AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
             END IF;
             UPDATE evenkeel.job u SET
                 due = CASE o.does WHEN 'ack' THEN u.pending_due
@@ -248,8 +249,13 @@ BEGIN
                 pending_due = CASE WHEN o.does = 'extend' THEN u.pending_due END,
                 pending_payload = CASE WHEN o.does = 'extend' THEN u.pending_payload END,
                 pending_sooner = CASE WHEN o.does = 'extend' THEN u.pending_sooner END
-            FROM unnest(j_batch, j_does, j_at, places) AS o (batch, does, at, place)
-            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does <> 'cancel' AND u.ctid = o.place;
+            FROM unnest(j_batch, j_does, j_queue, j_id, j_at) AS o (batch, does, queue, id, at)
+            CROSS JOIN LATERAL (
+                SELECT j.ctid FROM evenkeel.job j
+                WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
+            ) j
+            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch] AND o.does NOT IN ('cancel', 'lease')
+              AND u.ctid = j.ctid AND (o.does <> 'extend' OR u.leased_until <> o.at);
         END IF;
 
         -- A push on a leased job waits in the job for the lease's end.
