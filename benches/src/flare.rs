@@ -138,7 +138,8 @@ async fn backlog(world: &World, store: StoreName, plan: &Plan<'_>, report: &mut 
     row(report, store, "backlog, published after".into(), PUBLISHERS, "per s", after);
     world.flare.set_status(&subscription.id, Status::Active).await?;
     let began = now();
-    tokio::time::timeout(plan.duration.max(Duration::from_secs(10)), world.sink.until(u64::MAX)).await.ok();
+    let all = world.published.load(Ordering::Relaxed);
+    tokio::time::timeout(plan.duration.max(Duration::from_secs(10)), world.sink.until(all)).await.ok();
     let drained = world.sink.count() as f64 / began.elapsed().as_secs_f64();
     row(report, store, "backlog, drained".into(), PUBLISHERS, "per s", drained);
     Ok(())

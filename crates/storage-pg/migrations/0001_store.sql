@@ -1,5 +1,10 @@
 -- A partition is named "namespace/index" in the column `part`. Times are microseconds since 1970.
 -- Names are compared byte by byte. `evenkeel` stands for the schema that was configured.
+--
+-- A table has one index for each way in which it is searched, and no search can use another: where two
+-- begin with the same columns, the planner takes the one that is a page less high, at some sizes the
+-- wrong one, and goes through all that begins alike. So the second of two takes the partition and the
+-- name together, as one text; no partition has a second '/'.
 
 CREATE TABLE evenkeel.store (
     one        boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -53,7 +58,7 @@ CREATE TABLE evenkeel.event (
     PRIMARY KEY (part, position)
 );
 
-CREATE UNIQUE INDEX event_stream ON evenkeel.event (part, stream, version);
+CREATE UNIQUE INDEX event_stream ON evenkeel.event ((part || '/' || stream), version);
 
 CREATE TABLE evenkeel.job (
     part            text    COLLATE "C" NOT NULL,
@@ -67,10 +72,8 @@ CREATE TABLE evenkeel.job (
     pending_due     bigint,
     pending_payload bytea,
     pending_sooner  bigint,
-    ready_at        bigint  NOT NULL GENERATED ALWAYS AS (coalesce(leased_until, due)) STORED
+    ready_at        bigint  NOT NULL GENERATED ALWAYS AS (coalesce(leased_until, due)) STORED,
+    PRIMARY KEY (part, queue, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
--- In this order: while a table is empty, two indexes look equally good for one of its rows, and the
--- planner takes the one that was made last.
-CREATE INDEX job_ready ON evenkeel.job (part, queue, ready_at, id);
-ALTER TABLE evenkeel.job ADD PRIMARY KEY (part, queue, id);
+CREATE INDEX job_ready ON evenkeel.job ((part || '/' || queue), ready_at, id);

@@ -133,7 +133,7 @@ BEGIN
                 -- The event by which an append recognises itself.
                 LEFT JOIN LATERAL (
                     SELECT e.batch, e.position FROM evenkeel.event e
-                    WHERE e.part = of_part AND e.stream = o.stream
+                    WHERE e.part || '/' || e.stream = of_part || '/' || o.stream
                       AND e.version = coalesce(o.first, s.version) AND o.does = 'append' LIMIT 1
                 ) e ON true
                 CROSS JOIN LATERAL (SELECT coalesce(s.version, 0) AS had) h

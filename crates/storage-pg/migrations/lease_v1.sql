@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     SELECT coalesce(array_agg(j.id), '{}'), coalesce(array_agg(j.place), '{}') INTO taken, places FROM (
         SELECT j.id, j.ctid AS place FROM evenkeel.job j
-        WHERE j.part = of_part AND j.queue = of_queue AND j.ready_at <= at_time
+        WHERE j.part || '/' || j.queue = of_part || '/' || of_queue AND j.ready_at <= at_time
         ORDER BY j.ready_at, j.id LIMIT most FOR UPDATE SKIP LOCKED
     ) j;
     -- What was pushed during a lease that ran out takes effect now.
@@ -33,7 +33,7 @@ BEGIN
     RETURNING j.id, j.due, j.payload, j.attempt, j.token, NULL::bigint;
     next_due := (
         SELECT j.ready_at FROM evenkeel.job j
-        WHERE j.part = of_part AND j.queue = of_queue AND j.id <> ALL (taken)
+        WHERE j.part || '/' || j.queue = of_part || '/' || of_queue AND j.id <> ALL (taken)
         ORDER BY j.ready_at LIMIT 1
     );
     RETURN NEXT;

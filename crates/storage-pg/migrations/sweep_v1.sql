@@ -25,7 +25,7 @@ BEGIN
         EXIT WHEN NOT FOUND;
 
         UPDATE evenkeel.event e SET payload = NULL, metadata = NULL
-        WHERE e.part = of_part AND e.stream = trimmed_stream
+        WHERE e.part || '/' || e.stream = of_part || '/' || trimmed_stream
           AND e.version > from_version AND e.version <= through;
         GET DIAGNOSTICS changed = ROW_COUNT;
         done := done + changed;

@@ -149,7 +149,7 @@ macro_rules! run {
             $span,
             ") span LEFT JOIN LATERAL (\
              SELECT e.id, e.stream, e.version, e.position, e.kind, e.payload, e.content_type, e.metadata, \
-             e.recorded_at, e.batch FROM evenkeel.event e WHERE e.part = $1 AND ",
+             e.recorded_at, e.batch FROM evenkeel.event e WHERE ",
             $events,
             " AND (cardinality($5) = 0 OR e.kind = ANY ($5)) ORDER BY ",
             $order,
@@ -167,7 +167,7 @@ macro_rules! run {
 const PARTITION: &str = run!(
     "SELECT h.head, $2 AS low, least($2 + $3, h.head) AS high FROM (\
      SELECT coalesce((SELECT position FROM evenkeel.head WHERE part = $1), 0) AS head) h",
-    "e.position > span.low AND e.position <= span.high AND e.payload IS NOT NULL AND (\
+    "e.part = $1 AND e.position > span.low AND e.position <= span.high AND e.payload IS NOT NULL AND (\
      NOT (SELECT evenkeel.unswept_v1($1)) OR e.version > (\
      SELECT s.trimmed FROM evenkeel.stream s WHERE s.part = e.part AND s.stream = e.stream))",
     "e.position"
@@ -176,7 +176,7 @@ const PARTITION: &str = run!(
 const STREAM_FORWARDS: &str = run!(
     "SELECT s.version AS head, l.low, least(l.low + $3, s.version) AS high FROM evenkeel.stream s \
      CROSS JOIN LATERAL (SELECT greatest($2, s.trimmed) AS low) l WHERE s.part = $1 AND s.stream = $6",
-    "e.stream = $6 AND e.version > span.low AND e.version <= span.high",
+    "e.part || '/' || e.stream = $1 || '/' || $6 AND e.version > span.low AND e.version <= span.high",
     "e.version"
 );
 
@@ -184,7 +184,7 @@ const STREAM_BACKWARDS: &str = run!(
     "SELECT s.version AS head, CASE WHEN h.high - $3 > s.trimmed THEN h.high - $3 ELSE 0 END AS low, h.high, \
      s.trimmed FROM evenkeel.stream s CROSS JOIN LATERAL (SELECT least($2 - 1, s.version) AS high) h \
      WHERE s.part = $1 AND s.stream = $6",
-    "e.stream = $6 AND e.version > greatest(span.low, span.trimmed) AND e.version <= span.high",
+    "e.part || '/' || e.stream = $1 || '/' || $6 AND e.version > greatest(span.low, span.trimmed) AND e.version <= span.high",
     "e.version DESC"
 );
 

@@ -115,28 +115,41 @@ async fn what_waits_at_the_same_moment_shares_a_statement() {
 }
 
 async fn what_a_call_looks_at_does_not_grow_with_what_is_stored() {
-    const TIMES: i64 = 400;
-    // Nobody tells the planner that the tables grow: its plans are those for empty ones.
+    const TIMES: usize = 400;
+    // A connection of its own makes plans of its own: there are sizes at which an index that only begins
+    // like another is a page less high, and would look better.
+    const PLANNED_ANEW_AFTER: usize = 20;
+    const QUEUE: &str = "a queue of a name that is not short";
+    // Nobody tells the planner that the tables grow: its plans have to do from the size that it met.
     let postgres = Postgres::start_with(&["autovacuum=off", "fsync=off"]).unwrap();
     let home = Home::on(postgres.url());
-    let store = home.config().connections(1).open().await.unwrap();
-    let at = partition(&store);
+    let open = || async { home.config().connections(1).open().await.unwrap() };
+    let mut store = open().await;
     for n in 0..TIMES {
-        let mut batch = batch(&store);
-        batch
+        if n % PLANNED_ANEW_AFTER == 0 {
+            store = open().await;
+        }
+        let mut written = batch(&store);
+        written
             .put(key(&format!("{n}")), "", Expect::Absent)
-            .delete(key(&format!("{}", n - 7)), Expect::Any)
-            .append_any(format!("s {n}"), [NewEvent::new("Happened", "{}", now())])
-            .push("queue", format!("{n}"), now(), "", Merge::Keep)
+            .append_any(format!("a stream of such a name {n}"), [NewEvent::new("Happened", "{}", now())])
             .push_leased("leased", format!("{n}"), now(), "", Hold { token: Token::fresh(), until: now() });
-        store.commit(batch).await.unwrap();
+        if let Some(old) = n.checked_sub(7) {
+            written.delete(key(&format!("{old}")), Expect::Any);
+        }
+        for nth in n * 10..(n + 1) * 10 {
+            // Neither by when they are due nor by id do they come in order.
+            let id = format!("{} of such a name", nth * 7919 % (TIMES * 10));
+            written.push(QUEUE, id, now(), "", Merge::Keep);
+        }
+        store.commit(written).await.unwrap();
+        let at = partition(&store);
         assert!(store.get(&at, now(), &[key(&format!("{n}"))]).await.unwrap()[0].is_some());
-    }
-    let want = Lease { queue: "queue".into(), max: 20, hold_for: Duration::from_secs(60), now: now() };
-    for job in store.lease(&at, want).await.unwrap().jobs {
-        let mut batch = batch(&store);
-        batch.ack("queue", job.id, job.token);
-        store.commit(batch).await.unwrap();
+        let want = Lease { queue: QUEUE.into(), max: 1, hold_for: Duration::from_secs(60), now: now() };
+        let job = store.lease(&at, want).await.unwrap().jobs.remove(0);
+        let mut acknowledged = batch(&store);
+        acknowledged.ack(QUEUE, job.id, job.token);
+        store.commit(acknowledged).await.unwrap();
     }
     drop(store);
 
@@ -150,7 +163,8 @@ async fn what_a_call_looks_at_does_not_grow_with_what_is_stored() {
             home.schema
         ))
         .await;
-    assert!((TIMES..TIMES * 20).contains(&looked_at), "{looked_at} rows looked at");
+    let times = u64::try_from(looked_at).unwrap() / TIMES as u64;
+    assert!((1..20).contains(&times), "{looked_at} rows looked at");
 }
 
 async fn a_transaction_that_connects_costs_one_more_than_its_users_statements_begin_and_commit() {
