@@ -3,7 +3,9 @@
 //! conformance suite asks it, and they take their time.
 
 mod fixture;
+#[path = "fixture/notes.rs"]
+mod notes;
 
 use fixture::{Dynamo, Moto};
 
-evenkeel_testkit::suite!(projections: Dynamo; resource_versions: Moto);
+evenkeel_testkit::suite!(projections: Dynamo; resource_versions: Moto; native_projections: Dynamo);

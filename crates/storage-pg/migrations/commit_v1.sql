@@ -66,8 +66,11 @@ DECLARE
     was_refused boolean[];
     judged_after integer;
     nth integer;
-    -- Whether any job changes. One that is extended to the end it has only proves its lease.
-    moves_jobs boolean := false;
+    -- Whether jobs go, and whether any changes. One that is extended to the end it has only proves its
+    -- lease.
+    goes boolean;
+    jobs_go boolean := false;
+    jobs_change boolean := false;
     -- By place in the arrays of streams: how many events the stream had, and how far beyond the end of
     -- the log the first new one goes.
     stream_had bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(s_batch)]);
@@ -157,10 +160,13 @@ BEGIN
         END IF;
 
         IF cardinality(j_batch) > 0 THEN
-            moves_jobs := false;
-            FOR batch, op, verdict, value, version, due, attempt, leased_until,
+            jobs_go := false;
+            jobs_change := false;
+            FOR batch, op, verdict, goes, value, version, due, attempt, leased_until,
                 pending_due, pending_payload, pending_sooner IN
-                SELECT o.batch, o.op, l.verdict, j.payload, j.token, j.due, j.attempt,
+                -- An acknowledged job stays where one was pushed meanwhile.
+                SELECT o.batch, o.op, l.verdict,
+                    o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL, j.payload, j.token, j.due, j.attempt,
                     j.leased_until, j.pending_due, j.pending_payload, j.pending_sooner
                 FROM unnest(j_batch, j_op, j_does, j_queue, j_id, j_token, j_at)
                     AS o (batch, op, does, queue, id, token, at)
@@ -179,7 +185,8 @@ BEGIN
                     OR j.due IS NOT NULL AND (o.does <> 'extend' OR o.at <> j.leased_until))
             LOOP
                 IF verdict IS NULL THEN
-                    moves_jobs := true;
+                    jobs_go := jobs_go OR goes;
+                    jobs_change := jobs_change OR NOT goes;
                 ELSE
                     refused[batch] := true;
                     RETURN NEXT;
@@ -225,19 +232,18 @@ BEGIN
             WHERE o.does = 'delete' AND b_wave[o.batch] = wave AND NOT refused[o.batch] AND d.ctid = r.ctid;
         END IF;
 
-        IF moves_jobs THEN
-            -- An acknowledged job stays where one was pushed meanwhile. The rows were locked above, so
-            -- that they are where they are found.
-            IF j_does && ARRAY['ack', 'cancel'] THEN
-                DELETE FROM evenkeel.job d
-                USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
-                CROSS JOIN LATERAL (
-                    SELECT j.ctid, j.pending_due FROM evenkeel.job j
-                    WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
-                ) j
-                WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
-                  AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
-            END IF;
+        -- The rows of jobs were locked above, so that they are where they are found.
+        IF jobs_go THEN
+            DELETE FROM evenkeel.job d
+            USING unnest(j_batch, j_does, j_queue, j_id) AS o (batch, does, queue, id)
+            CROSS JOIN LATERAL (
+                SELECT j.ctid, j.pending_due FROM evenkeel.job j
+                WHERE j.part = of_part AND j.queue = o.queue AND j.id = o.id LIMIT 1
+            ) j
+            WHERE b_wave[o.batch] = wave AND NOT refused[o.batch]
+              AND (o.does = 'cancel' OR o.does = 'ack' AND j.pending_due IS NULL) AND d.ctid = j.ctid;
+        END IF;
+        IF jobs_change THEN
             UPDATE evenkeel.job u SET
                 due = CASE o.does WHEN 'ack' THEN u.pending_due
                     WHEN 'retry' THEN least(o.at, u.pending_sooner) ELSE u.due END,

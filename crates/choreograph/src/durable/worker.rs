@@ -22,7 +22,7 @@ const BREATH: Duration = Duration::from_millis(5);
 
 /// As [`BREATH`], where new runs were taken in since the last look, which left nothing that was due:
 /// a hint is likely to be about those.
-const LONG_BREATH: Duration = Duration::from_millis(20);
+const LONG_BREATH: Duration = Duration::from_millis(50);
 
 /// The most jobs that are taken at a time.
 const MOST_JOBS: usize = 64;
