@@ -417,6 +417,33 @@ async fn a_run_that_begins_at_once_and_loses_its_worker_is_taken_over_after_its_
 }
 
 #[tokio::test]
+async fn who_had_nothing_to_do_for_long_still_takes_a_run_over_after_its_lease() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let here = Here::new();
+    let elsewhere = here.elsewhere().lease(LEASE);
+    let _idle = Running::start(&elsewhere);
+    for _ in 0..600 {
+        settle().await;
+        here.bench.clock.advance(Duration::from_secs(1));
+    }
+    let process = here.process.clone().lease(LEASE);
+    let worker = tokio::spawn(process.worker().run(std::future::pending()));
+    settle().await;
+    process.start("one", "r", &1).await.unwrap();
+    settle().await;
+    assert_eq!(here.starts(), ["born"]);
+    worker.abort();
+    // Nothing hints at a job that is leased.
+    for _ in 0..6 {
+        settle().await;
+        assert_eq!(here.state("r").await, Some(RunState::Running));
+        here.bench.clock.advance(Duration::from_secs(1));
+    }
+    settle().await;
+    assert_eq!(here.state("r").await, Some(RunState::Parked), "its step is in doubt");
+}
+
+#[tokio::test]
 async fn a_start_gets_the_same_answers_with_a_worker_and_without() {
     for with_worker in [true, false] {
         let here = Here::new();

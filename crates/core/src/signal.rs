@@ -6,7 +6,8 @@ use crate::batch::{Batch, Op};
 /// A hint that something can be worked on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// A job of the queue was created or its due time moved.
+    /// A job of the queue was created or its due time moved; not where that is leased, as of one that is
+    /// [leased from its birth](Batch::push_leased).
     Queue {
         /// The partition.
         at: Partition,
@@ -30,10 +31,9 @@ impl Signal {
         let mut appended = false;
         for op in batch.ops() {
             match op {
-                Op::Push { queue, .. }
-                | Op::PushLeased { queue, .. }
-                | Op::Retry { queue, .. }
-                | Op::Ack { queue, .. } => queues.push(queue),
+                Op::Push { queue, .. } | Op::Retry { queue, .. } | Op::Ack { queue, .. } => {
+                    queues.push(queue)
+                }
                 Op::Append { events, .. } => appended |= !events.is_empty(),
                 _ => {}
             }

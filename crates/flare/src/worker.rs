@@ -12,7 +12,8 @@ use crate::pump::Pump;
 use crate::{Flare, places};
 
 /// The waits between looks at a queue without a hint that there is something: the first, and the
-/// longest after nothing was found again and again.
+/// longest after nothing was found again and again, but two thirds of a lease at most: a look tells when the leases
+/// of others run out.
 const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// The least time between two looks that find nothing, however many hints there are.
@@ -194,6 +195,7 @@ impl Node {
     {
         let (store, clock) = (&self.shared().store, &self.shared().settings.clock);
         let mut started = JoinSet::new();
+        let longest_poll = POLLS.1.min(self.lease * 2 / 3).max(POLLS.0);
         let mut poll = POLLS.0;
         while !*self.closing.borrow() {
             // What is leased and not begun would run out of its lease.
@@ -212,7 +214,7 @@ impl Node {
             if found == MOST_JOBS {
                 continue;
             }
-            poll = if found > 0 { POLLS.0 } else { (poll * 2).min(POLLS.1) };
+            poll = if found > 0 { POLLS.0 } else { (poll * 2).min(longest_poll) };
             let next_look = leased.next_due.unwrap_or(Timestamp::MAX).min(now + poll);
             tokio::select! {
                 () = hint.notified() => clock.sleep_until(now + BREATH).await,
