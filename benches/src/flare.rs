@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::limit::plain_webhooks::{self, Rows};
 use crate::measure::{now, percentile, resident_mib};
-use crate::report::{Report, Row};
+use crate::report::{Cell, Report};
 use crate::server::StoreName;
 use crate::wire::Wire;
 use crate::{Result, calls};
@@ -84,8 +84,7 @@ async fn light_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut
         let deliver = (of(&own.deliver), limit.map(|limit| of(&limit.deliver)));
         for (what, (value, limit)) in [("publish", publish), ("delivery after it", deliver)] {
             let case = format!("light load, {what} p{percent}");
-            let ratio = limit.map(|limit| value / limit);
-            report.add(Row { suite: SUITE, case, store, callers: 1, unit: "us", value, limit, ratio });
+            report.add(SUITE, Cell { case, store, callers: 1, unit: "us", value, limit });
         }
     }
     Ok(())
@@ -146,7 +145,7 @@ async fn backlog(world: &World, store: StoreName, plan: &Plan<'_>, report: &mut 
 }
 
 fn row(report: &mut Report, store: StoreName, case: String, callers: usize, unit: &'static str, value: f64) {
-    report.add(Row { suite: SUITE, case, store, callers, unit, value, limit: None, ratio: None });
+    report.add(SUITE, Cell { case, store, callers, unit, value, limit: None });
 }
 
 /// Where a store keeps its data.

@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::Result;
 use crate::calls::{PAYLOAD, fresh_key};
 use crate::measure::{ROUNDS, latencies, median, percentile};
-use crate::report::{Report, Row};
+use crate::report::{Cell, Report};
 use crate::server::StoreName;
 use crate::work::ANSWER;
 
@@ -48,16 +48,9 @@ pub(crate) async fn run(duration: Duration, report: &mut Report) -> Result<()> {
         p99.push(percentile(&with, 99) - percentile(&without, 99));
     }
     for (percentile, values) in [("p50", p50), ("p99", p99)] {
-        report.add(Row {
-            suite: "idempotency",
-            case: format!("{CASE}, {percentile}"),
-            store: StoreName::Memory,
-            callers: 1,
-            unit: "us",
-            value: median(values),
-            limit: None,
-            ratio: None,
-        });
+        let (case, store) = (format!("{CASE}, {percentile}"), StoreName::Memory);
+        let cell = Cell { case, store, callers: 1, unit: "us", value: median(values), limit: None };
+        report.add("idempotency", cell);
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::measure::{Load, beside};
-use crate::report::{Report, Row};
+use crate::report::{Cell, Report};
 use crate::server::{Server, StoreName};
 use crate::work::Work;
 
@@ -114,16 +114,8 @@ async fn main() -> Result<()> {
                 }
                 let load = Load { callers, duration };
                 let (value, limit) = beside(|| server.rate(work, load), || server.limit(work, load)).await?;
-                report.add(Row {
-                    suite: options.suite.name(),
-                    case,
-                    store,
-                    callers,
-                    unit: work.unit(),
-                    value,
-                    limit,
-                    ratio: limit.map(|limit| value / limit),
-                });
+                let cell = Cell { case, store, callers, unit: work.unit(), value, limit };
+                report.add(options.suite.name(), cell);
             }
         }
     }

@@ -11,20 +11,17 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// A measured cell, beside its limit where it has one.
+/// A cell of a suite, with the ratio to its limit where it has one.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) suite: &'static str,
-    pub(crate) case: String,
-    pub(crate) store: StoreName,
-    pub(crate) callers: usize,
-    pub(crate) unit: &'static str,
-    pub(crate) value: f64,
-    pub(crate) limit: Option<f64>,
-    pub(crate) ratio: Option<f64>,
+struct Row {
+    suite: &'static str,
+    #[serde(flatten)]
+    cell: Cell,
+    ratio: Option<f64>,
 }
 
-/// A measured cell of a suite that has a limit for some.
+/// A measured cell.
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cell {
     pub(crate) case: String,
     pub(crate) store: StoreName,
@@ -34,16 +31,11 @@ pub(crate) struct Cell {
     pub(crate) limit: Option<f64>,
 }
 
-impl Cell {
-    pub(crate) fn row(self, suite: &'static str) -> Row {
-        let Self { case, store, callers, unit, value, limit } = self;
-        Row { suite, case, store, callers, unit, value, limit, ratio: limit.map(|limit| value / limit) }
-    }
-}
-
 impl Report {
-    /// Adds a row, and shows it as progress.
-    pub(crate) fn add(&mut self, row: Row) {
+    /// Adds a cell of a suite, and shows it as progress.
+    pub(crate) fn add(&mut self, suite: &'static str, cell: Cell) {
+        let ratio = cell.limit.map(|limit| cell.value / limit);
+        let row = Row { suite, cell, ratio };
         eprintln!("{row}");
         self.rows.push(row);
     }
@@ -58,9 +50,9 @@ impl Report {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let optional = |value: Option<f64>, digits| value.map_or(String::new(), |v| format!("{v:.digits$}"));
-        let Self { case, store, callers, unit, value, .. } = self;
+        let Cell { case, store, callers, unit, value, limit } = &self.cell;
         let digits = if *value < 100.0 { 1 } else { 0 };
-        let (limit, ratio) = (optional(self.limit, digits), optional(self.ratio, 2));
+        let (limit, ratio) = (optional(*limit, digits), optional(self.ratio, 2));
         write!(
             f,
             "| {case:<24} | {store:<6} | {callers:>7} | {value:>10.digits$} | {limit:>10} | {ratio:>5} | {unit:<7} |"

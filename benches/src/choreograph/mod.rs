@@ -33,5 +33,5 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
 }
 
 fn row(report: &mut Report, cell: Cell) {
-    report.add(cell.row("choreograph"));
+    report.add("choreograph", cell);
 }

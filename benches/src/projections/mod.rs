@@ -34,5 +34,5 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
 }
 
 fn row(report: &mut Report, cell: Cell) {
-    report.add(cell.row("projections"));
+    report.add("projections", cell);
 }

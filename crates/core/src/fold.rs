@@ -90,7 +90,7 @@ impl<C: CommitFold> Folding<C> {
     }
 
     /// As [`commit`](Self::commit); after the caller `then` is told what became of it, also where the
-    /// future was dropped meanwhile. It must not block.
+    /// future was dropped meanwhile. It must neither block nor panic.
     ///
     /// # Errors
     /// As those of [`commit`](Self::commit).

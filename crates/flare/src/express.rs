@@ -128,9 +128,9 @@ impl Express {
         self.counter().is_wanted
     }
 
-    /// Whether a place is reserved.
-    pub(crate) fn is_reserved(&self) -> bool {
-        self.counter().reserved > 0
+    /// How many places are reserved.
+    pub(crate) fn reserved(&self) -> usize {
+        self.counter().reserved
     }
 
     /// Lets no more places be reserved; whether nobody has one, so that nothing more is handed over.

@@ -227,26 +227,29 @@ impl Pump {
             }
             None => return Ok(Some(End::Inactive)),
         }
+        self.hungry |= self.next_due.is_some_and(|at| at <= now);
+        if self.look_at.is_some_and(|at| at <= now) {
+            // Once: where there is no room now, the room is what is waited for.
+            self.look_at = None;
+            self.hungry = true;
+        }
         if let Err(error) = Arc::clone(&self.subscriber).plan() {
             self.express.close();
             return self.is_stuck(&error, now).await;
         }
         self.stuck_since = None;
-        if [self.next_due, self.look_at].into_iter().flatten().any(|at| at <= now) {
-            self.hungry = true;
-        }
-        let free = self.free(now);
-        let room = self.pace.room(now, free);
+        // Nobody takes a seat while they are counted.
+        self.express.close();
+        let (free, room) = (self.free(now), self.room(now));
         // A few at a time rather than each by itself: a lease costs a commit.
         if self.hungry && room > 0 && (self.under_way.is_empty() || free * 4 >= self.concurrency()) {
-            self.express.close();
             self.start(room, now).await?;
         }
         if !self.hungry && self.sign.is_none() && self.express.is_wanted() {
             self.put_up_sign(now).await?;
         }
         // What waits in the queue is older than what is published now.
-        let room = if self.hungry { 0 } else { self.pace.room(now, self.free(now)) };
+        let room = if self.hungry { 0 } else { self.room(now) };
         self.express.open(room, self.sign);
         let is_idle = self.under_way.is_empty() && !self.hungry && self.look_at.is_none();
         let is_over = is_idle && now >= self.idle_since + LINGER && self.express.close();
@@ -285,6 +288,12 @@ impl Pump {
         let taken = self.seats.taken.load(Ordering::Relaxed);
         let unrecorded = (most + MOST_UNRECORDED).saturating_sub(self.under_way.len());
         self.health.breaker.room(now, most).saturating_sub(taken).min(unrecorded)
+    }
+
+    /// How many of these the pace allows; a place that is reserved is as good as begun.
+    fn room(&self, now: Timestamp) -> usize {
+        let reserved = self.express.reserved();
+        self.pace.room(now, self.free(now) + reserved).saturating_sub(reserved)
     }
 
     fn concurrency(&self) -> usize {
@@ -326,7 +335,7 @@ impl Pump {
     /// There may be something to lease. Where that is likely to be what was handed over, or recorded of
     /// it, there is no hurry.
     fn hinted(&mut self, now: Timestamp) {
-        if self.express.is_reserved() || now < self.handed_at + BREATH {
+        if self.express.reserved() > 0 || now < self.handed_at + BREATH {
             self.look_at.get_or_insert(now + BREATH);
         } else {
             self.hungry = true;
@@ -397,8 +406,8 @@ impl Pump {
         let shared = node.shared();
         let mut batch = Batch::new(self.at.clone(), shared.now());
         let (id, token) = (&self.job.id, self.job.token);
-        let unsure_until = self.express.unsure_until().filter(|until| *until > batch.now());
-        let next_due = [self.next_due, unsure_until].into_iter().flatten().min();
+        // What is over may still be committed late, and the next pump looks once more.
+        let next_due = [self.next_due, self.express.unsure_until()].into_iter().flatten().min();
         match (end, next_due) {
             (End::Lost, _) => return Ok(()),
             (End::Closing, _) => batch.retry(places::PUMPS, id, token, shared.now()),

@@ -14,7 +14,7 @@ async fn events_are_counted_on_their_way() {
     bank.deposit("a", &[1, 2, 3, 4]).await;
     bank.events.delete("a").await.unwrap();
     bank.deposit("b", &[1, 3]).await;
-    Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore)).catch_up().await.unwrap();
+    Mode::Stream.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore)).catch_up().await.unwrap();
 
     let mut found: Vec<_> = recorder
         .snapshotter()

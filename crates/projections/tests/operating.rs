@@ -8,7 +8,7 @@ use evenkeel_testkit::Chaos;
 use kit::{Bank, Mode, Sums};
 
 fn parking(bank: &Bank, sums: &Sums) -> Projection<Sums, MemoryStore> {
-    Mode::Keyed.of(bank, sums).policy(Policy::new(OnFailure::Park))
+    Mode::Keyed.of(&bank.events, sums).policy(Policy::new(OnFailure::Park))
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn what_a_handler_says_of_its_failure_is_kept_to_a_bounded_length() {
 #[tokio::test]
 async fn a_letter_of_no_event_is_not_found() {
     let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
-    let projection = Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
+    let projection = Mode::Stream.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore));
     bank.deposit("a", &[3]).await;
     projection.catch_up().await.unwrap();
     let mut letter: Letter = projection.operations().dead_letters(None, 1).await.unwrap().remove(0);
@@ -51,7 +51,7 @@ async fn a_letter_of_no_event_is_not_found() {
 #[tokio::test]
 async fn a_dead_letter_is_found_by_its_id() {
     let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
-    let projection = Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
+    let projection = Mode::Stream.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore));
     bank.deposit("a", &[3]).await;
     projection.catch_up().await.unwrap();
     let operations = projection.operations();
@@ -94,7 +94,7 @@ async fn a_store_that_is_away_is_asked_a_few_times_with_waits_in_between() {
     parking(&bank, &sums).catch_up().await.unwrap();
     let away = bank.store.clone().layer(Chaos::new(1).unavailable(1.0));
     let there = Bank::on(away.clone(), bank.clock.clone());
-    let projection = Mode::Keyed.of(&there, &sums);
+    let projection = Mode::Keyed.of(&there.events, &sums);
     let began = bank.now();
     let retried = kit::with_moving_clock(&bank.clock, projection.retry_parked("a")).await;
     assert_eq!(retried.unwrap_err().kind(), ErrorKind::Unavailable);
@@ -107,7 +107,7 @@ async fn resuming_clears_the_mark_of_a_stop_also_where_its_record_is_written_mea
     for seed in 0..100 {
         let (bank, sums) = (Bank::new(), Sums::poisoned_by(3));
         bank.deposit("a", &[1, 3]).await;
-        Mode::Stream.of(&bank, &sums).catch_up().await.unwrap_err();
+        Mode::Stream.of(&bank.events, &sums).catch_up().await.unwrap_err();
         let slow = bank.store.clone().layer(Chaos::new(seed).delays(4));
         let operations = Operations::new(slow, "sums").clock(bank.clock.shared());
         let writes = async {

@@ -51,7 +51,7 @@ async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
 async fn two_nodes_share_the_partitions_and_one_that_leaves_hands_its_over() {
     let bank = Bank::with_partitions(4);
     let (one, two) = (Sums::default(), Sums::default());
-    let first = Running::start(Mode::Stream.of(&bank, &one));
+    let first = Running::start(Mode::Stream.of(&bank.events, &one));
     let held = async || {
         let mut holders = std::collections::HashSet::new();
         for at in bank.store.partitions() {
@@ -65,7 +65,7 @@ async fn two_nodes_share_the_partitions_and_one_that_leaves_hands_its_over() {
     };
     kit::with_moving_clock(&bank.clock, until(async || held().await == 4)).await;
 
-    let second = Running::start(Mode::Stream.of(&bank, &two));
+    let second = Running::start(Mode::Stream.of(&bank.events, &two));
     // Each learns of the other within a third of a lease, and one that has too much gives back what
     // is too much.
     let both = async {
@@ -113,7 +113,7 @@ impl Projector<Draft> for Panics {
 
     async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, ()>) -> Result<(), BoxError> {
         let stream = event.stream.clone();
-        Ok(kit::add(context.conn().await?, "panics", &stream, 1).await?)
+        kit::add(context.conn().await?, "panics", &stream, 1).await
     }
 }
 
@@ -138,7 +138,7 @@ async fn no_partition_is_lost_by_a_panic() {
 #[tokio::test]
 async fn who_waits_where_the_projection_runs_is_told_at_once() {
     let bank = Bank::new();
-    let projection = Mode::Stream.of(&bank, &Sums::default());
+    let projection = Mode::Stream.of(&bank.events, &Sums::default());
     let running = tokio::spawn({
         let projection = projection.clone();
         async move { projection.run(std::future::pending()).await }

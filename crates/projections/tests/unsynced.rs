@@ -48,11 +48,11 @@ async fn what_is_derived_does_not_wait_for_the_disk_unless_it_is_to() {
         bank.deposit("a", &[5]).await;
         assert!(committed.0.lock().unwrap().iter().all(Batch::is_synced), "an append waits");
 
-        mode.of(&bank, &Sums::default()).catch_up().await.unwrap();
+        mode.of(&bank.events, &Sums::default()).catch_up().await.unwrap();
         assert_eq!(committed.are_synced(), [false], "{mode:?}");
 
         bank.deposit("a", &[5]).await;
-        mode.of(&bank, &Sums::default()).synced().catch_up().await.unwrap();
+        mode.of(&bank.events, &Sums::default()).synced().catch_up().await.unwrap();
         assert_eq!(committed.are_synced(), [true], "{mode:?}");
     }
 }
@@ -88,7 +88,7 @@ async fn what_others_may_act_on_waits_for_the_disk() {
 async fn what_somebody_asked_for_waits_for_the_disk() {
     let (bank, committed) = bank();
     let sums = Sums::poisoned_by(13);
-    let projection = Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
+    let projection = Mode::Stream.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore));
     bank.deposit("a", &[13]).await;
     with_moving_clock(&bank.clock, projection.catch_up()).await.unwrap();
 
@@ -102,7 +102,7 @@ async fn what_somebody_asked_for_waits_for_the_disk() {
 #[tokio::test]
 async fn an_append_that_projects_waits_for_the_disk() {
     let (bank, committed) = bank();
-    let projection = Mode::Keyed.of(&bank, &Sums::default());
+    let projection = Mode::Keyed.of(&bank.events, &Sums::default());
     projection.append("a", ExpectStream::NoStream, &deposits(&[5])).await.unwrap();
     assert_eq!(committed.are_synced(), [true]);
 }

@@ -182,13 +182,11 @@ impl Writer {
 
     fn publish(&self, fold: Fold, verdicts: Verdicts) {
         for (commit, verdict) in fold.commits.into_iter().zip(verdicts.commits) {
-            let Asked { what, reply } = commit;
-            let is_committed = verdict.is_ok();
-            // Before the hints: who is woken first is served first. One that went away does not want to know.
-            let _ = reply.send(verdict);
-            if is_committed {
-                self.signals.committed(&what);
+            // Who is told that it is committed finds that its hints are given.
+            if verdict.is_ok() {
+                self.signals.committed(&commit.what);
             }
+            commit.answer(verdict);
         }
         for (lease, leased) in fold.leases.into_iter().zip(verdicts.leases) {
             lease.answer(Ok(leased));

@@ -8,7 +8,8 @@ use evenkeel_core::{
 use evenkeel_projections::{Context, OnFailure, Policy, Projection, Projector, Recorded};
 use tokio::sync::Notify;
 
-use super::bench::{AccountEvent, Bank, Mode, Sums, add, parking};
+use super::accounts::{AccountEvent, Mode, Sums, add};
+use super::bench::{Bank, parking};
 use crate::chaos::Chaos;
 
 super::cases![
@@ -39,18 +40,18 @@ async fn six_events_end_at_six_with_their_sums_and_two_more_at_eight<S: Transact
     for mode in Mode::BOTH {
         let (bank, sums) = (bank.fresh(), Sums::default());
         let [a, b] = six_events(&bank).await;
-        mode.of(&bank, &sums).catch_up().await.unwrap();
+        mode.of(&bank.events, &sums).catch_up().await.unwrap();
         assert_eq!(sums.seen().len(), 6);
-        assert_eq!(mode.of(&bank, &sums).position(&bank.at("a")).await.unwrap(), 6);
+        assert_eq!(mode.of(&bank.events, &sums).position(&bank.at("a")).await.unwrap(), 6);
         assert_eq!((bank.row("sums-1", &a).await, bank.row("sums-1", &b).await), (Some(6), Some(60)));
 
         bank.deposit(&a, &[4]).await;
         bank.deposit(&b, &[40]).await;
         // A new instance does not run the first six again.
-        mode.of(&bank, &sums).catch_up().await.unwrap();
-        mode.of(&bank, &sums).catch_up().await.unwrap();
+        mode.of(&bank.events, &sums).catch_up().await.unwrap();
+        mode.of(&bank.events, &sums).catch_up().await.unwrap();
         assert_eq!(sums.seen().len(), 8);
-        assert_eq!(mode.of(&bank, &sums).position(&bank.at("a")).await.unwrap(), 8);
+        assert_eq!(mode.of(&bank.events, &sums).position(&bank.at("a")).await.unwrap(), 8);
         assert_eq!((bank.row("sums-1", &a).await, bank.row("sums-1", &b).await), (Some(10), Some(100)));
         assert_eq!(bank.row("sums-1-count", &b).await, Some(4));
     }
@@ -64,7 +65,7 @@ async fn a_stream_projection_has_one_state_and_a_keyed_one_a_state_for_each_stre
     for (mode, expected) in [(Mode::Stream, 66), (Mode::Keyed, 60)] {
         let bank = bank.fresh();
         let [a, b] = six_events(&bank).await;
-        mode.of(&bank, &Sums::default()).catch_up().await.unwrap();
+        mode.of(&bank.events, &Sums::default()).catch_up().await.unwrap();
         assert_eq!(bank.row("sums-1-total", &b).await, Some(expected));
         assert_eq!(bank.row("sums-1-total", &a).await, Some(6));
     }
@@ -78,7 +79,7 @@ async fn events_over_many_commits_and_windows_are_all_applied_once<S: Transactio
                 bank.deposit(&format!("account-{account}"), &[round, 1]).await;
             }
         }
-        mode.of(&bank, &Sums::default()).most_events(25).catch_up().await.unwrap();
+        mode.of(&bank.events, &Sums::default()).most_events(25).catch_up().await.unwrap();
         let sums = bank.rows("sums-1").await;
         assert_eq!((sums.len(), sums.iter().all(|(_, sum)| sum == "6")), (30, true), "{sums:?}");
         let counts = bank.rows("sums-1-count").await;
@@ -132,7 +133,7 @@ async fn a_run_that_others_have_overtaken_writes_nothing<S: Transactional + Clon
         let slow = mode.on(bank.events.clone(), zombie.clone());
         let overtaking = async {
             zombie.began.notified().await;
-            mode.of(&bank, &Sums::default()).catch_up().await.unwrap();
+            mode.of(&bank.events, &Sums::default()).catch_up().await.unwrap();
             zombie.wakes.notify_one();
         };
         let (slow, ()) = bank.passing(async { tokio::join!(slow.catch_up(), overtaking) }).await;
@@ -154,7 +155,7 @@ impl Projector<Draft> for OnlyWithdrawals {
         *context.state += 1;
         let state = i64::from(*context.state);
         let stream = event.stream.clone();
-        Ok(add(context.conn().await?, "withdrawals", &stream, state).await?)
+        add(context.conn().await?, "withdrawals", &stream, state).await
     }
 }
 
@@ -178,13 +179,13 @@ async fn under_fail_what_comes_before_is_applied_and_a_later_run_tries_again<S: 
         for poison in [3, 666] {
             let (bank, sums) = (bank.fresh(), Sums::poisoned_by(poison));
             bank.deposit("a", &[1, 2, poison, 4]).await;
-            let error = mode.of(&bank, &sums).catch_up().await.unwrap_err();
+            let error = mode.of(&bank.events, &sums).catch_up().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unexpected);
             assert!(error.to_string().contains("position: 3"), "{error}");
             assert_eq!(bank.row("sums-1", "a").await, Some(3));
 
             sums.heal();
-            mode.of(&bank, &sums).catch_up().await.unwrap();
+            mode.of(&bank.events, &sums).catch_up().await.unwrap();
             assert_eq!(bank.row("sums-1", "a").await, Some(7 + poison));
             assert_eq!(bank.row("sums-1-count", "a").await, Some(4));
         }
@@ -197,7 +198,7 @@ async fn under_ignore_the_event_is_skipped_and_the_rest_applied<S: Transactional
         let [a, b] = bank.pair();
         bank.deposit(&a, &[1, 2, 3, 4]).await;
         bank.deposit(&b, &[5]).await;
-        let projection = mode.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
+        let projection = mode.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore));
         projection.catch_up().await.unwrap();
         assert_eq!((bank.row("sums-1", &a).await, bank.row("sums-1", &b).await), (Some(7), Some(5)));
         assert_eq!(projection.position(&bank.at("a")).await.unwrap(), 5);
@@ -218,7 +219,7 @@ async fn under_park_the_stream_is_set_apart_and_the_rest_flow<S: Transactional +
     projection.catch_up().await.unwrap();
     assert_eq!((bank.row("sums-1", &a).await, bank.row("sums-1", &b).await), (Some(3), Some(11)));
     assert_eq!(projection.position(&bank.at("a")).await.unwrap(), 7);
-    let streams = Mode::Stream.of(&bank, &sums).policy(Policy::new(OnFailure::Park));
+    let streams = Mode::Stream.of(&bank.events, &sums).policy(Policy::new(OnFailure::Park));
     assert_eq!(streams.catch_up().await.unwrap_err().kind(), ErrorKind::Config);
 }
 
@@ -226,7 +227,7 @@ async fn a_retry_applies_the_event_alone_after_its_delay<S: Transactional + Clon
     let (sums, second) = (Sums::poisoned_by(3), Duration::from_secs(1));
     bank.deposit("a", &[1, 2, 3, 4]).await;
     let policy = Policy::new(OnFailure::Fail).retry(5, second, 4 * second);
-    let projection = Mode::Stream.of(&bank, &sums).policy(policy);
+    let projection = Mode::Stream.of(&bank.events, &sums).policy(policy);
     let began = bank.now();
     let healing = async {
         for delay in [1, 2] {
@@ -245,7 +246,7 @@ async fn a_retry_applies_the_event_alone_after_its_delay<S: Transactional + Clon
 async fn a_log_that_ends_before_the_position_is_corrupt<S: Transactional + Clone>(bank: Bank<S>) {
     let sums = Sums::default();
     six_events(&bank).await;
-    Mode::Stream.of(&bank, &sums).catch_up().await.unwrap();
+    Mode::Stream.of(&bank.events, &sums).catch_up().await.unwrap();
 
     // The records were restored from a backup, the log was not.
     let other = bank.fresh();
@@ -255,7 +256,7 @@ async fn a_log_that_ends_before_the_position_is_corrupt<S: Transactional + Clone
     batch.put(key, record.unwrap().value, Expect::Any);
     other.store.commit(batch).await.unwrap();
     other.deposit("a", &[1]).await;
-    let error = Mode::Stream.of(&other, &sums).catch_up().await.unwrap_err();
+    let error = Mode::Stream.of(&other.events, &sums).catch_up().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(other.rows("sums-1").await, []);
 }
@@ -264,6 +265,6 @@ async fn many_streams_fit_the_limits_of_a_batch<S: Transactional + Clone>(bank: 
     for account in 0..150 {
         bank.deposit(&format!("a{account}"), &[1, 2]).await;
     }
-    Mode::Keyed.of(&bank, &Sums::default()).catch_up().await.unwrap();
+    Mode::Keyed.of(&bank.events, &Sums::default()).catch_up().await.unwrap();
     assert_eq!(bank.rows("sums-1").await.len(), 150);
 }

@@ -1,15 +1,13 @@
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evenkeel_core::{
-    AnyStore, Appended, BoxError, Clock, Draft, ExpectStream, Jobs, Key, ManualClock, Merge, Namespace,
-    Partition, Result, Scan, Store, StoreExt, Timestamp, Transactional,
+    AnyStore, Appended, BoxError, Clock, ExpectStream, Jobs, ManualClock, Merge, Namespace, Partition, Scan,
+    Store, StoreExt, Timestamp, Transactional,
 };
-use evenkeel_projections::{Context, Event, EventStore, OnFailure, Policy, Projection, Projector, Recorded};
-use serde::{Deserialize, Serialize};
+use evenkeel_projections::{Context, EventStore, OnFailure, Policy, Projection, Projector, Recorded};
 use uuid::Uuid;
 
+use super::accounts::{self, Mode, Sums, deposits};
 use crate::chaos::{Chaos, ChaosStore};
 use crate::harness::Running;
 
@@ -21,18 +19,6 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// A projection as most cases have it.
 pub(crate) type Summing = Projection<Sums, AnyStore>;
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum AccountEvent {
-    Opened { owner: String },
-    Deposited { cents: i64 },
-    Withdrawn { cents: i64 },
-}
-impl Event for AccountEvent {}
-
-pub(crate) fn deposits(cents: &[i64]) -> Vec<AccountEvent> {
-    cents.iter().map(|cents| AccountEvent::Deposited { cents: *cents }).collect()
-}
 
 /// A store in a clean namespace with its events, and a time that stands still.
 #[derive(Clone)]
@@ -113,7 +99,7 @@ impl<S: Transactional + Clone> Bank<S> {
     }
 
     pub(crate) async fn row(&self, model: &str, id: &str) -> Option<i64> {
-        let key = Key::new("test.model", model, id);
+        let key = accounts::row(model, id);
         for at in self.store.partitions() {
             if let Some(row) = self.store.get_one(&at, self.now(), &key).await.unwrap() {
                 return Some(std::str::from_utf8(&row.value).unwrap().parse().unwrap());
@@ -195,80 +181,6 @@ where
     })
 }
 
-/// The cents that an event moves.
-pub(crate) fn cents(event: &Recorded) -> Result<i64> {
-    Ok(match event.decode::<AccountEvent>()? {
-        Some(AccountEvent::Deposited { cents }) => cents,
-        Some(AccountEvent::Withdrawn { cents }) => -cents,
-        Some(AccountEvent::Opened { .. }) | None => 0,
-    })
-}
-
-/// Adds a number to a record of the read model `model`.
-pub(crate) async fn add(draft: &mut Draft, model: &str, id: &str, by: i64) -> Result<()> {
-    let key = Key::new("test.model", model, id);
-    let sum: i64 = match draft.get(&key).await? {
-        Some(sum) => std::str::from_utf8(&sum).unwrap().parse().unwrap(),
-        None => 0,
-    };
-    draft.put(key, (sum + by).to_string());
-    Ok(())
-}
-
-/// Keeps the sum of each account, and fails for amounts that are poison.
-#[derive(Clone, Default)]
-pub(crate) struct Sums {
-    poison: Arc<Mutex<HashSet<i64>>>,
-    seen: Arc<Mutex<Vec<u64>>>,
-}
-
-impl Sums {
-    pub(crate) fn poisoned_by(cents: i64) -> Self {
-        let sums = Self::default();
-        sums.poison.lock().unwrap().insert(cents);
-        sums
-    }
-
-    pub(crate) fn heal(&self) {
-        self.poison.lock().unwrap().clear();
-    }
-
-    /// The positions of all events that a handler saw, in this order.
-    pub(crate) fn seen(&self) -> Vec<u64> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-/// How many events were applied, and what they came to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Total {
-    events: u64,
-    cents: i64,
-}
-
-impl Projector<Draft> for Sums {
-    type State = Total;
-
-    async fn apply(&self, event: &Recorded, context: &mut Context<'_, Draft, Total>) -> Result<(), BoxError> {
-        self.seen.lock().unwrap().push(event.position);
-        let cents = cents(event)?;
-        if self.poison.lock().unwrap().contains(&cents) {
-            assert!(cents != 666, "the amount of {cents} is beyond words");
-            return Err(format!("{cents} cents are poison").into());
-        }
-        context.state.events += 1;
-        context.state.cents += cents;
-        let total = context.state.cents;
-        let (stream, version) = (event.stream.clone(), context.version());
-        let model = format!("sums-{version}");
-        let draft = context.conn().await?;
-        add(draft, &model, &stream, cents).await?;
-        add(draft, &format!("{model}-count"), &stream, 1).await?;
-        draft.put(Key::new("test.model", format!("{model}-total"), stream), total.to_string());
-        Ok(())
-    }
-}
-
 /// Wants a mail to be sent for each event, by its position.
 #[derive(Clone)]
 pub(crate) struct Mailer;
@@ -284,33 +196,7 @@ impl<C: Send + 'static> Projector<C> for Mailer {
     }
 }
 
-/// Which kind of projection a case is about.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Mode {
-    Stream,
-    Keyed,
-}
-
-impl Mode {
-    pub(crate) const BOTH: [Self; 2] = [Self::Stream, Self::Keyed];
-
-    pub(crate) fn of<S>(self, bank: &Bank<S>, sums: &Sums) -> Summing {
-        self.on(bank.events.clone(), sums.clone())
-    }
-
-    pub(crate) fn on<P, S>(self, events: EventStore<S>, projector: P) -> Projection<P, S>
-    where
-        P: Projector<S::Conn>,
-        S: Transactional + Clone,
-    {
-        match self {
-            Self::Stream => Projection::stream(events, "sums", projector),
-            Self::Keyed => Projection::keyed(events, "sums", projector),
-        }
-    }
-}
-
 /// A keyed projection that sets streams apart.
 pub(crate) fn parking<S>(bank: &Bank<S>, sums: &Sums) -> Summing {
-    Mode::Keyed.of(bank, sums).policy(Policy::new(OnFailure::Park))
+    Mode::Keyed.of(&bank.events, sums).policy(Policy::new(OnFailure::Park))
 }

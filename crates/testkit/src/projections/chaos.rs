@@ -7,7 +7,8 @@ use evenkeel_core::{
 };
 use evenkeel_projections::{Context, Projection, Projector, Recorded};
 
-use super::bench::{Bank, Mode, Process, deposits, run};
+use super::accounts::{Mode, deposits};
+use super::bench::{Bank, Process, run};
 use crate::chaos::{Chaos, ChaosStore};
 use crate::fixture::Fixture;
 use crate::harness::{on_one_thread, open};

@@ -3,7 +3,8 @@ use evenkeel_projections::metadata;
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
-use super::bench::{AccountEvent, Bank, deposits};
+use super::accounts::{AccountEvent, deposits};
+use super::bench::Bank;
 use crate::chaos::Chaos;
 
 super::cases![

@@ -1,6 +1,7 @@
 use evenkeel_core::{ErrorKind, ExpectStream, Transactional};
 
-use super::bench::{Bank, Mode, Sums, deposits, parking};
+use super::accounts::{Mode, Sums, deposits};
+use super::bench::{Bank, parking};
 use crate::chaos::Chaos;
 
 super::cases![
@@ -15,7 +16,7 @@ super::cases![
 async fn an_append_that_projects_is_in_the_read_model_when_it_returns<S: Transactional + Clone>(
     bank: Bank<S>,
 ) {
-    let projection = Mode::Keyed.of(&bank, &Sums::default());
+    let projection = Mode::Keyed.of(&bank.events, &Sums::default());
     let appended = projection.append("a", ExpectStream::NoStream, &deposits(&[1, 2])).await.unwrap();
     assert_eq!((appended.version, appended.count), (1, 2));
     assert_eq!(bank.row("sums-1", "a").await, Some(3));
@@ -37,12 +38,12 @@ async fn an_append_that_projects_is_in_the_read_model_when_it_returns<S: Transac
 
 async fn an_append_whose_events_cannot_be_applied_appends_nothing<S: Transactional + Clone>(bank: Bank<S>) {
     let sums = Sums::poisoned_by(3);
-    let projection = Mode::Keyed.of(&bank, &sums);
+    let projection = Mode::Keyed.of(&bank.events, &sums);
     let error = projection.append("a", ExpectStream::Any, &deposits(&[1, 3])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unexpected);
     assert!(!bank.events.exists("a").await.unwrap());
     assert!(bank.rows("sums-1").await.is_empty());
-    let error = Mode::Stream.of(&bank, &sums).append("a", ExpectStream::Any, &deposits(&[1])).await;
+    let error = Mode::Stream.of(&bank.events, &sums).append("a", ExpectStream::Any, &deposits(&[1])).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
@@ -59,7 +60,7 @@ async fn an_append_to_a_parked_stream_waits_with_the_rest<S: Transactional + Clo
 }
 
 async fn an_append_to_a_deleted_stream_is_refused<S: Transactional + Clone>(bank: Bank<S>) {
-    let projection = Mode::Keyed.of(&bank, &Sums::default());
+    let projection = Mode::Keyed.of(&bank.events, &Sums::default());
     bank.deposit("a", &[1]).await;
     bank.events.delete("a").await.unwrap();
     for expect in [ExpectStream::Any, ExpectStream::Exists, ExpectStream::NoStream, ExpectStream::Version(1)]
@@ -82,13 +83,13 @@ async fn appends_at_the_same_time_are_all_applied_once<S: Transactional + Clone>
         }
     };
     bank.passing(Box::pin(async { tokio::join!(append(1), append(2), append(3)) })).await;
-    Mode::Keyed.of(&bank, &Sums::default()).catch_up().await.unwrap();
+    Mode::Keyed.of(&bank.events, &Sums::default()).catch_up().await.unwrap();
     assert_eq!(bank.events.version("a").await.unwrap(), 30);
     assert_eq!((bank.row("sums-1", "a").await, bank.row("sums-1-count", "a").await), (Some(30), Some(30)));
 }
 
 async fn a_projection_that_is_only_appended_with_is_rebuilt_whole<S: Transactional + Clone>(bank: Bank<S>) {
-    let projection = Mode::Keyed.of(&bank, &Sums::default());
+    let projection = Mode::Keyed.of(&bank.events, &Sums::default());
     projection.append("a", ExpectStream::Any, &deposits(&[1, 2])).await.unwrap();
     assert_eq!(projection.rebuild().await.unwrap(), 2);
     assert_eq!(bank.row("sums-2", "a").await, Some(3));

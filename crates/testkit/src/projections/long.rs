@@ -5,7 +5,8 @@ use evenkeel_core::{BoxError, Filter, Result};
 use evenkeel_projections::{Context, Projection, Projector, Recorded};
 use futures_util::TryStreamExt;
 
-use super::bench::{Bank, Mode};
+use super::accounts::Mode;
+use super::bench::Bank;
 use crate::fixture::Fixture;
 use crate::harness::{on_one_thread, open};
 

@@ -2,6 +2,7 @@
 //! dead code, which does not compile.
 #![deny(dead_code)]
 
+pub mod accounts;
 mod applying;
 mod bench;
 mod chaos;

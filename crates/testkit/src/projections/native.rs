@@ -1,7 +1,8 @@
 use evenkeel_core::{ErrorKind, Transactional};
 
 use super::Case;
-use super::bench::{Bank, Mode};
+use super::accounts::Mode;
+use super::bench::Bank;
 use super::notebook::{Notebook, Noting, noted, numbers};
 use crate::chaos::Chaos;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use evenkeel_core::{BoxError, Draft, Key, Partition, Result, Timestamp, Transactional, Tx};
 use evenkeel_projections::{Context, EventStore, Projection, Projector, Recorded};
 
-use super::bench::Mode;
+use super::accounts::Mode;
 
 /// A read model written with a store's own connection: notes, each a text under a name of at most 500
 /// bytes, in the partition of the transaction.

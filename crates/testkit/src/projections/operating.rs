@@ -3,7 +3,8 @@ use std::time::Duration;
 use evenkeel_core::{ErrorKind, Transactional};
 use evenkeel_projections::{OnFailure, Operations, Policy, Projection};
 
-use super::bench::{Bank, Mode, Sums, parking, run};
+use super::accounts::{Mode, Sums};
+use super::bench::{Bank, parking, run};
 
 super::cases![
     a_parked_stream_is_listed_and_retried_with_all_that_followed,
@@ -88,7 +89,7 @@ async fn a_stream_that_is_retried_while_the_projection_runs_misses_and_doubles_n
 async fn a_dead_letter_is_listed_and_retried_or_dismissed<S: Transactional + Clone>(bank: Bank<S>) {
     for mode in Mode::BOTH {
         let (bank, sums) = (bank.fresh(), Sums::poisoned_by(3));
-        let projection = mode.of(&bank, &sums).policy(Policy::new(OnFailure::Ignore));
+        let projection = mode.of(&bank.events, &sums).policy(Policy::new(OnFailure::Ignore));
         bank.deposit("a", &[1, 3, 5]).await;
         bank.deposit("b", &[3]).await;
         projection.catch_up().await.unwrap();
@@ -127,12 +128,12 @@ async fn projections_are_listed_by_name<S: Transactional + Clone>(bank: Bank<S>)
 
 async fn a_paused_projection_applies_nothing_until_it_is_resumed<S: Transactional + Clone>(bank: Bank<S>) {
     let sums = Sums::default();
-    let projection = Mode::Stream.of(&bank, &sums);
+    let projection = Mode::Stream.of(&bank.events, &sums);
     projection.catch_up().await.unwrap();
     projection.operations().pause().await.unwrap();
     assert!(projection.catch_up().await.unwrap_err().to_string().contains("paused"));
 
-    let _running = run(Mode::Stream.of(&bank, &sums));
+    let _running = run(Mode::Stream.of(&bank.events, &sums));
     let appended = bank.deposit("a", &[1]).await;
     bank.pass(Duration::from_secs(10)).await;
     assert!(sums.seen().is_empty());
@@ -144,8 +145,8 @@ async fn a_paused_projection_applies_nothing_until_it_is_resumed<S: Transactiona
 
 async fn a_stopped_partition_goes_on_when_it_is_resumed<S: Transactional + Clone>(bank: Bank<S>) {
     let sums = Sums::poisoned_by(3);
-    let _running = run(Mode::Stream.of(&bank, &sums));
-    let projection = Mode::Stream.of(&bank, &sums);
+    let _running = run(Mode::Stream.of(&bank.events, &sums));
+    let projection = Mode::Stream.of(&bank.events, &sums);
     let appended = bank.deposit("a", &[1, 3, 5]).await;
     let error = bank.passing(projection.wait_for(&appended)).await.unwrap_err();
     assert!(error.to_string().contains("3 cents are poison"), "{error}");
@@ -165,7 +166,7 @@ async fn a_stopped_partition_goes_on_when_it_is_resumed<S: Transactional + Clone
 }
 
 async fn health_turns_when_the_head_moves_and_the_position_does_not<S: Transactional + Clone>(bank: Bank<S>) {
-    let projection = Mode::Stream.of(&bank, &Sums::default());
+    let projection = Mode::Stream.of(&bank.events, &Sums::default());
     let status = async || projection.operations().status().await.unwrap();
     bank.deposit("a", &[1]).await;
     projection.catch_up().await.unwrap();

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 
-use super::bench::Mode;
+use super::accounts::Mode;
 use super::notebook::{Notebook, Noting, noted, numbers, page};
 use crate::process::Process;
 use crate::until::until;

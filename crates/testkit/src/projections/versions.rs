@@ -1,7 +1,8 @@
 use evenkeel_core::{ErrorKind, Transactional};
 use evenkeel_projections::Projection;
 
-use super::bench::{Bank, Mailer, Mode, Sums};
+use super::accounts::{Mode, Sums};
+use super::bench::{Bank, Mailer};
 use crate::chaos::{Chaos, ChaosStore};
 
 super::cases![
@@ -16,7 +17,7 @@ super::cases![
 async fn a_rebuilt_version_takes_the_place_of_the_active_one<S: Transactional + Clone>(bank: Bank<S>) {
     for mode in Mode::BOTH {
         let bank = bank.fresh();
-        let projection = mode.of(&bank, &Sums::default()).most_events(5);
+        let projection = mode.of(&bank.events, &Sums::default()).most_events(5);
         for account in 0..8 {
             bank.deposit(&format!("account-{account}"), &[1, 2, 3]).await;
         }
@@ -39,7 +40,7 @@ async fn a_rebuilt_version_takes_the_place_of_the_active_one<S: Transactional + 
 }
 
 async fn a_version_that_is_built_never_passes_the_active_one<S: Transactional + Clone>(bank: Bank<S>) {
-    let projection = Mode::Stream.of(&bank, &Sums::default());
+    let projection = Mode::Stream.of(&bank.events, &Sums::default());
     bank.deposit("a", &[1, 2]).await;
     projection.catch_up().await.unwrap();
     bank.deposit("a", &[3]).await;
@@ -49,7 +50,7 @@ async fn a_version_that_is_built_never_passes_the_active_one<S: Transactional + 
 
 async fn a_reset_begins_anew_with_another_version<S: Transactional + Clone>(bank: Bank<S>) {
     let sums = Sums::default();
-    let projection = Mode::Stream.of(&bank, &sums);
+    let projection = Mode::Stream.of(&bank.events, &sums);
     bank.deposit("a", &[1, 2]).await;
     projection.catch_up().await.unwrap();
     assert_eq!(projection.operations().reset().await.unwrap(), 2);
