@@ -12,8 +12,8 @@ use super::journal::Journal;
 use super::{hold, places};
 
 /// The waits between looks at a queue without a hint that there is something: the first, and the
-/// longest after nothing was found again and again, but two thirds of a lease at most: a look tells when the leases
-/// of others run out.
+/// longest after nothing was found again and again. Where two thirds of a lease are less than that, but
+/// not less than the first, they are the longest: a look tells when the leases of others run out.
 const POLLS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// The least time between two looks of which the first found less than it asked for, however many
