@@ -67,6 +67,8 @@ struct Counter {
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) delivery: Delivery,
+    /// As it was when that was committed: the pump may not have heard yet of what changed before.
+    pub(crate) subscriber: Arc<Subscriber>,
     pub(crate) seat: Seat,
 }
 
@@ -74,6 +76,7 @@ pub(crate) struct Handed {
 #[derive(Debug)]
 pub(crate) struct Place {
     express: Arc<Express>,
+    subscriber: Arc<Subscriber>,
     sign: Version,
     hold: Hold,
     seat: Option<Seat>,
@@ -145,8 +148,8 @@ impl Express {
         self.counter().unsure_until
     }
 
-    /// A place for a delivery that begins as soon as it is committed, if one is open.
-    pub(crate) fn reserve(self: &Arc<Self>, now: Timestamp) -> Option<Place> {
+    /// A place for a delivery to the subscriber that begins as soon as it is committed, if one is open.
+    pub(crate) fn reserve(self: &Arc<Self>, subscriber: &Arc<Subscriber>, now: Timestamp) -> Option<Place> {
         let mut counter = self.counter();
         counter.is_wanted = true;
         let sign = counter.sign.filter(|_| !self.handed.is_closed())?;
@@ -154,7 +157,8 @@ impl Express {
         counter.reserved += 1;
         drop(counter);
         let hold = Hold { token: Token::fresh(), until: now + self.lease };
-        Some(Place { express: Arc::clone(self), sign, hold, seat: Some(self.seats.take()) })
+        let (express, subscriber, seat) = (Arc::clone(self), Arc::clone(subscriber), Some(self.seats.take()));
+        Some(Place { express, subscriber, sign, hold, seat })
     }
 
     fn counter(&self) -> MutexGuard<'_, Counter> {
@@ -168,11 +172,10 @@ impl Place {
     pub(crate) fn tell_in(
         &self,
         batch: &mut Batch,
-        subscriber: &Subscriber,
         (id, document): (&str, &Document),
         known: KnownTold,
     ) -> Delivery {
-        let (now, Hold { token, until }) = (batch.now(), self.hold);
+        let (now, Hold { token, until }, subscriber) = (batch.now(), self.hold, &self.subscriber);
         let payload = document.url.as_str().to_owned();
         let subscription = &subscriber.subscription.id;
         let expect = known.as_ref().map_or(Expect::Absent, |(_, version)| Expect::Version(*version));
@@ -193,7 +196,8 @@ impl Place {
                     counter.reserved -= 1;
                     // Within the lock, so that whoever closes finds all that was handed over. Where the
                     // worker was dropped meanwhile the lease runs out.
-                    let _ = self.express.handed.send(Handed { delivery, seat });
+                    let subscriber = Arc::clone(&self.subscriber);
+                    let _ = self.express.handed.send(Handed { delivery, subscriber, seat });
                 }
             }
             Err(ErrorKind::Unavailable | ErrorKind::OutcomeUnknown) => {}

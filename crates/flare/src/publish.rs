@@ -335,9 +335,9 @@ impl Shared {
                 && is_active
                 && let Some(known) = self.known_told(subscriber, &id, expected)
                 && let Some(pump) = self.pumps.get(&subscriber.subscription.id)
-                && let Some(place) = pump.reserve(batch.now())
+                && let Some(place) = pump.reserve(subscriber, batch.now())
             {
-                let delivery = place.tell_in(batch, subscriber, (&id, document), known);
+                let delivery = place.tell_in(batch, (&id, document), known);
                 express.push((place, delivery));
                 continue;
             }

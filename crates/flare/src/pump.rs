@@ -245,8 +245,8 @@ impl Pump {
         if self.hungry && room > 0 && (self.under_way.is_empty() || free * 4 >= self.concurrency()) {
             self.start(room, now).await?;
         }
-        if !self.hungry && self.sign.is_none() && self.express.is_wanted() {
-            self.put_up_sign(now).await?;
+        if !self.hungry && self.sign.is_none() && self.express.is_wanted() && !self.put_up_sign(now).await? {
+            return Ok(Some(End::Lost));
         }
         // What waits in the queue is older than what is published now.
         let room = if self.hungry { 0 } else { self.room(now) };
@@ -257,14 +257,11 @@ impl Pump {
     }
 
     /// Says that this pump takes deliveries past the queue, if it is still the one.
-    async fn put_up_sign(&mut self, now: Timestamp) -> Result<()> {
-        let until = now + self.node.lease;
+    async fn put_up_sign(&mut self, now: Timestamp) -> Result<bool> {
         let mut batch = Batch::new(self.at.clone(), now);
-        batch.extend(places::PUMPS, &self.job.id, self.job.token, until);
         batch.put(places::sign(&self.job.id), "", Expect::Any);
-        self.sign = Some(self.node.shared().store.commit(batch).await?.version);
-        self.job.until = until;
-        Ok(())
+        self.sign = self.extend_with(batch).await?;
+        Ok(self.sign.is_some())
     }
 
     /// Waits for a plan; what waits for the subscriber stays.
@@ -311,13 +308,13 @@ impl Pump {
         self.next_due = leased.next_due;
         self.pace.take(now, leased.jobs.len());
         for delivery in shared.deliveries(&self.subscriber, leased.jobs).await? {
-            self.begin(delivery, self.seats.take());
+            self.begin(delivery, Arc::clone(&self.subscriber), self.seats.take());
         }
         Ok(())
     }
 
-    fn begin(&mut self, delivery: Delivery, seat: Seat) {
-        let (node, subscriber) = (Arc::clone(&self.node), Arc::clone(&self.subscriber));
+    fn begin(&mut self, delivery: Delivery, subscriber: Arc<Subscriber>, seat: Seat) {
+        let node = Arc::clone(&self.node);
         self.under_way.spawn(async move {
             let mut seat = Some(seat);
             let ended = delivery.make(node.shared(), &subscriber, &*node.transport, &mut seat).await;
@@ -325,11 +322,11 @@ impl Pump {
         });
     }
 
-    fn begin_handed(&mut self, Handed { delivery, seat }: Handed) {
+    fn begin_handed(&mut self, Handed { delivery, subscriber, seat }: Handed) {
         let now = self.node.shared().now();
         self.handed_at = now;
         self.pace.take(now, 1);
-        self.begin(delivery, seat);
+        self.begin(delivery, subscriber, seat);
     }
 
     /// There may be something to lease. Where that is likely to be what was handed over, or recorded of
@@ -382,20 +379,27 @@ impl Pump {
             (_, Some(until)) => Some(until),
             (false, None) => self.next_due.map(|next_due| next_due.max(now + BREATH)),
         };
-        let idle = self.under_way.is_empty().then_some(self.idle_since + LINGER).filter(|_| !self.hungry);
+        // Whoever has a place says so when he leaves it.
+        let is_idle = self.under_way.is_empty() && !self.hungry && self.express.reserved() == 0;
+        let idle = is_idle.then_some(self.idle_since + LINGER);
         [due, idle, self.look_at].into_iter().flatten().fold(renewal, Timestamp::min)
     }
 
     async fn renew(&mut self, now: Timestamp) -> Result<bool> {
-        let until = now + self.node.lease;
-        let mut batch = Batch::new(self.at.clone(), now);
+        let batch = Batch::new(self.at.clone(), now);
+        Ok(self.extend_with(batch).await?.is_some())
+    }
+
+    /// Commits what `batch` says, and a lease that begins anew; `None` where somebody else has the pump.
+    async fn extend_with(&mut self, mut batch: Batch) -> Result<Option<Version>> {
+        let until = batch.now() + self.node.lease;
         batch.extend(places::PUMPS, &self.job.id, self.job.token, until);
         match self.node.shared().store.commit(batch).await {
-            Ok(_) => {
+            Ok(committed) => {
                 self.job.until = until;
-                Ok(true)
+                Ok(Some(committed.version))
             }
-            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(false),
+            Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(None),
             Err(error) => Err(error),
         }
     }

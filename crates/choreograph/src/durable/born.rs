@@ -65,12 +65,15 @@ impl Born {
     /// Whether the store shows that the commit, which had no clear answer, was made.
     async fn is_held(&self, engine: &Engine, closing: &watch::Receiver<bool>) -> bool {
         let want = Jobs::ByIds { queue: places::RUNS.to_owned(), ids: vec![self.id.clone()] };
-        while engine.now() < self.hold.until && !*closing.borrow() {
+        while engine.now() < self.hold.until {
             match engine.store.jobs(self.batch.at(), want.clone()).await {
                 Ok(page) => return page.jobs.iter().any(|(_, job)| job.is_held_by(self.hold.token)),
                 Err(error) => {
                     tracing::warn!(%error, run = self.id, "whether a run was started is not known yet");
                 }
+            }
+            if *closing.borrow() {
+                break;
             }
             engine.settings.clock.sleep(AGAIN).await;
         }

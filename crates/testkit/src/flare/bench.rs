@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evenkeel_core::{AnyStore, Clock, Error, ErrorKind, ManualClock, StoreExt, Timestamp, Transactional};
 use evenkeel_flare::net::{Outgoing, Reply, SendError, Transport};
+use evenkeel_flare::signing::{Secret, verify};
 use evenkeel_flare::{
     Change, DocumentUrl, Flare, NewResource, NewSubscription, Precondition, Published, Resource,
     Subscription, Template,
@@ -106,6 +107,13 @@ impl Received {
     pub(crate) fn told(&self) -> String {
         let json = self.json();
         format!("{} {}", json["action"].as_str().unwrap(), json["revision"])
+    }
+
+    /// Whether one of its signatures is by this secret.
+    pub(crate) fn is_signed_with(&self, secret: &Secret) -> bool {
+        let at = self.header("webhook-timestamp").parse::<i64>().unwrap();
+        let now = Timestamp::from_micros(at * 1_000_000);
+        verify(&self.0.headers, &self.0.body, &[secret.verifying_key()], now).is_ok()
     }
 }
 

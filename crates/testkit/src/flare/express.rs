@@ -1,14 +1,16 @@
 //! What is published where its subscriber's pump runs need not wait in a queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evenkeel_core::layer::{Around, Call, Method};
-use evenkeel_core::{AnyStore, Batch, Op, Result, StoreExt, Transactional};
+use evenkeel_core::{AnyStore, Clock, Op, Result, StoreExt, Timestamp, Transactional};
 use evenkeel_flare::{Flare, Status};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::bench::{Bench, Orders, Slow, at, order, reply, subscription, worker_through};
 use crate::harness::Running;
@@ -21,34 +23,64 @@ super::cases![
     a_publisher_that_goes_away_takes_no_delivery_with_it,
     no_more_are_under_way_than_may_be,
     no_more_are_sent_in_a_second_than_may_be,
+    what_is_being_published_counts_as_sent,
+    a_pump_without_room_rests,
     a_subscription_that_was_paused_is_not_told,
+    what_was_changed_before_holds_for_what_is_published_now,
     what_one_published_that_lost_its_pump_is_not_forgotten,
     another_process_takes_over_what_was_under_way,
 ];
 
-/// Once it is on, calls of one kind are never answered.
+/// While it is on, calls of one kind are held up.
 #[derive(Clone, Debug)]
 struct Stall {
     stalls: fn(&Call<'_>) -> bool,
-    is_on: Arc<AtomicBool>,
+    is_on: watch::Sender<bool>,
 }
 
 impl Stall {
     fn new(stalls: fn(&Call<'_>) -> bool) -> Self {
-        Self { stalls, is_on: Arc::default() }
+        Self { stalls, is_on: watch::Sender::default() }
     }
 
     fn begin(&self) {
-        self.is_on.store(true, Ordering::SeqCst);
+        self.is_on.send_replace(true);
+    }
+
+    fn end(&self) {
+        self.is_on.send_replace(false);
     }
 }
 
 impl Around for Stall {
     async fn call<T: Send>(&self, call: Call<'_>, made: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        if self.is_on.load(Ordering::SeqCst) && (self.stalls)(&call) {
-            std::future::pending::<()>().await;
+        if (self.stalls)(&call) {
+            let _ = self.is_on.subscribe().wait_for(|is_on| !is_on).await;
         }
         made.await
+    }
+}
+
+/// Whether the call commits an operation like this.
+fn commits(call: &Call<'_>, op: fn(&Op) -> bool) -> bool {
+    call.batch.is_some_and(|batch| batch.ops().iter().any(op))
+}
+
+/// A clock that counts how often somebody began to wait for a time.
+#[derive(Debug)]
+struct Counting {
+    clock: Arc<dyn Clock>,
+    waits: AtomicUsize,
+}
+
+impl Clock for Counting {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        self.clock.sleep_until(at)
     }
 }
 
@@ -210,6 +242,54 @@ async fn no_more_are_sent_in_a_second_than_may_be<S: Transactional + Clone>(benc
     assert!(took >= Duration::from_secs(4), "ten in {took:?}");
 }
 
+async fn what_is_being_published_counts_as_sent<S: Transactional + Clone>(bench: Bench<S>) {
+    let stall = Stall::new(|call| commits(call, |op| matches!(op, Op::PushLeased { .. })));
+    let flare = Flare::new(AnyStore::new(bench.store.clone().layer(stall.clone())));
+    let flare = flare.clock(bench.clock.shared());
+    let orders = flare.orders().await;
+    let mut new = at("shop");
+    new["delivery"]["rate"] = json!(2.0);
+    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    let _worker = bench.worker_of(&flare);
+    warm_up(&bench, &flare).await;
+    bench.pass(Duration::from_millis(500)).await;
+
+    stall.begin();
+    let publisher = flare.clone();
+    let _publishing = Running::spawn(async move { drop(publisher.publish_order("17", 1).await) });
+    bench.settle().await;
+    // Elsewhere, so that it waits in the queue, and the pump hears of it.
+    bench.process().publish_order("18", 1).await;
+    bench.pass(Duration::from_millis(100)).await;
+    stall.end();
+    bench.settle().await;
+    assert!(bench.sink.received().len() <= 1, "at once: {:?}", bench.sink.told());
+    bench.until_received(2).await;
+}
+
+async fn a_pump_without_room_rests<S: Transactional + Clone>(bench: Bench<S>) {
+    let clock = Arc::new(Counting { clock: bench.clock.shared(), waits: AtomicUsize::new(0) });
+    let shared: Arc<dyn Clock> = Arc::<Counting>::clone(&clock);
+    let flare = Flare::new(AnyStore::new(bench.store.clone())).clock(shared);
+    let orders = flare.orders().await;
+    let mut new = at("shop");
+    new["delivery"]["concurrency"] = json!(1);
+    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    let _worker = bench.worker_of(&flare);
+    warm_up(&bench, &flare).await;
+
+    bench.sink.lose_answers(true);
+    flare.publish_order("17", 1).await;
+    bench.settle().await;
+    // Elsewhere, so that it waits in the queue, and the pump hears of it while it is not in a hurry.
+    bench.process().publish_order("18", 1).await;
+    bench.pass(Duration::from_millis(200)).await;
+    let before = clock.waits.load(Ordering::SeqCst);
+    bench.settle().await;
+    let waits = clock.waits.load(Ordering::SeqCst) - before;
+    assert!(waits < 16, "{waits} times within an instant in which nothing happened");
+}
+
 async fn a_subscription_that_was_paused_is_not_told<S: Transactional + Clone>(bench: Bench<S>) {
     let (flare, _worker) = warm(&bench).await;
     let orders = flare.orders().await;
@@ -221,6 +301,18 @@ async fn a_subscription_that_was_paused_is_not_told<S: Transactional + Clone>(be
     assert_eq!(bench.sink.told(), [""; 0]);
     bench.process().set_status(&id, Status::Active).await.unwrap();
     bench.until_received(1).await;
+}
+
+async fn what_was_changed_before_holds_for_what_is_published_now<S: Transactional + Clone>(bench: Bench<S>) {
+    let flare = bench.process();
+    let shop = flare.subscribe_at("shop").await;
+    let _worker = bench.worker_of(&flare);
+    warm_up(&bench, &flare).await;
+    // The pump is not told, and has no reason to look.
+    let secret = flare.rotate_secret(&shop.id, None, Duration::ZERO).await.unwrap();
+    flare.publish_order("17", 1).await;
+    let received = bench.until_received(1).await;
+    assert!(received[0].is_signed_with(&secret));
 }
 
 async fn another_process_takes_over_what_was_under_way<S: Transactional + Clone>(bench: Bench<S>) {
@@ -241,10 +333,7 @@ async fn another_process_takes_over_what_was_under_way<S: Transactional + Clone>
 }
 
 async fn what_one_published_that_lost_its_pump_is_not_forgotten<S: Transactional + Clone>(bench: Bench<S>) {
-    let stall = Stall::new(|call| {
-        let extends = |batch: &Batch| batch.ops().iter().any(|op| matches!(op, Op::Extend { .. }));
-        call.batch.is_some_and(extends)
-    });
+    let stall = Stall::new(|call| commits(call, |op| matches!(op, Op::Extend { .. })));
     let store = AnyStore::new(bench.store.clone().layer(stall.clone()));
     let flare = Flare::new(store).clock(bench.clock.shared());
     flare.subscribe_at("shop").await;
