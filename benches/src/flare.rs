@@ -30,7 +30,7 @@ const SUITE: &str = "flare";
 const PUBLISHERS: usize = 64;
 
 /// How many documents a second are a light load.
-const LIGHT: u32 = 50;
+const LIGHT: f64 = 50.0;
 
 /// What is measured, besides how long.
 pub(crate) struct Plan<'a> {
@@ -56,6 +56,9 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
     if "light load".contains(plan.only) {
         light_load(&disk, store, plan, report).await?;
     }
+    if "half load".contains(plan.only) {
+        half_load(&disk, store, plan, report).await?;
+    }
     if "backlog".contains(plan.only) {
         backlog(&World::new(&disk, &Handle::current()).await?, store, plan, report).await?;
     }
@@ -65,29 +68,55 @@ pub(crate) async fn run(store: StoreName, plan: &Plan<'_>, report: &mut Report) 
 /// How long a publication takes, and its delivery after that, where the machine has next to nothing to do;
 /// beside the same by hand.
 async fn light_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
-    let duration = plan.duration.max(Duration::from_secs(5));
+    let load = Load { a_second: LIGHT, publishers: 1, duration: plan.duration.max(Duration::from_secs(5)) };
     let outside = Outside::new()?;
     let plain = match disk.rows().await? {
         Some(rows) => {
             let plain = Plain::new(rows, &outside).await?;
-            Some(outside.run(at_light_load(plain.api.clone(), Arc::clone(&plain.sink), duration)).await?)
+            Some(outside.run(load.run(plain.api.clone(), Arc::clone(&plain.sink))).await?)
         }
         None => None,
     };
     let world = World::new(disk, outside.handle()).await?;
     world.subscribe(1).await?;
-    let own = outside.run(at_light_load(world.api.clone(), Arc::clone(&world.sink), duration)).await?;
+    let own = outside.run(load.run(world.api.clone(), Arc::clone(&world.sink))).await?;
+    report_latencies(report, store, ("light load", load), &own, plain.as_ref());
+    Ok(())
+}
+
+/// The same at half of what one subscription can be told a second.
+async fn half_load(disk: &Disk, store: StoreName, plan: &Plan<'_>, report: &mut Report) -> Result<()> {
+    let world = World::new(disk, &Handle::current()).await?;
+    world.subscribe(1).await?;
+    let most = world.publish_to_sink(plan.duration, 1).await?;
+    drop(world);
+
+    let load = Load { a_second: most / 2.0, publishers: PUBLISHERS, duration: plan.duration };
+    let outside = Outside::new()?;
+    let world = World::new(disk, outside.handle()).await?;
+    world.subscribe(1).await?;
+    let own = outside.run(load.run(world.api.clone(), Arc::clone(&world.sink))).await?;
+    row(report, store, "half load, published".into(), PUBLISHERS, "per s", load.a_second);
+    report_latencies(report, store, ("half load", load), &own, None);
+    Ok(())
+}
+
+fn report_latencies(
+    report: &mut Report,
+    store: StoreName,
+    (case, load): (&str, Load),
+    own: &Latencies,
+    limit: Option<&Latencies>,
+) {
     for percent in [50, 99] {
         let of = |latencies: &[f64]| percentile(latencies, percent);
-        let limit = plain.as_ref();
         let publish = (of(&own.publish), limit.map(|limit| of(&limit.publish)));
         let deliver = (of(&own.deliver), limit.map(|limit| of(&limit.deliver)));
         for (what, (value, limit)) in [("publish", publish), ("delivery after it", deliver)] {
-            let case = format!("light load, {what} p{percent}");
-            report.add(SUITE, Cell { case, store, callers: 1, unit: "us", value, limit });
+            let case = format!("{case}, {what} p{percent}");
+            report.add(SUITE, Cell { case, store, callers: load.publishers, unit: "us", value, limit });
         }
     }
-    Ok(())
 }
 
 /// A thread for those who publish and who are told: in life they are other processes, and wait for no
@@ -311,28 +340,57 @@ struct Latencies {
     deliver: Vec<f64>,
 }
 
-/// Publishes a few documents a second to `api`.
-async fn at_light_load(api: String, sink: Arc<Sink>, duration: Duration) -> Result<Latencies> {
-    sink.arrived.lock().expect(CALM).get_or_insert_default();
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIGHT);
-    let (mut publish_us, mut accepted) = (Vec::new(), Vec::new());
-    let mut api = Wire::new(TcpStream::connect(api).await?)?;
-    for order in 0..duration.as_secs() * u64::from(LIGHT) {
-        ticks.tick().await;
-        let began = now();
-        publish(&mut api, order).await?;
-        publish_us.push(began.elapsed().as_secs_f64() * 1e6);
-        accepted.push((order, now()));
+/// Documents published at a steady rate.
+#[derive(Clone, Copy)]
+struct Load {
+    a_second: f64,
+    /// Among whom they are dealt out.
+    publishers: usize,
+    duration: Duration,
+}
+
+impl Load {
+    /// Publishes to `api`, of which `sink` is told.
+    async fn run(self, api: String, sink: Arc<Sink>) -> Result<Latencies> {
+        sink.arrived.lock().expect(CALM).get_or_insert_default();
+        let between = Duration::from_secs_f64(self.publishers as f64 / self.a_second);
+        let began = tokio::time::Instant::from_std(now());
+        let end = began + self.duration;
+        let mut publishers = JoinSet::new();
+        for publisher in 0..self.publishers {
+            let mut api = Wire::new(TcpStream::connect(&api).await?)?;
+            let first = began + between * u32::try_from(publisher)? / u32::try_from(self.publishers)?;
+            publishers.spawn(async move {
+                let mut ticks = tokio::time::interval_at(first, between);
+                let mut published = Vec::new();
+                for nth in 0.. {
+                    if ticks.tick().await >= end {
+                        break;
+                    }
+                    let (order, began) = ((nth * self.publishers + publisher) as u64, now());
+                    publish(&mut api, order).await?;
+                    published.push((order, began, now()));
+                }
+                Result::<Vec<_>>::Ok(published)
+            });
+        }
+        let mut published = Vec::new();
+        while let Some(ended) = publishers.join_next().await {
+            published.extend(ended??);
+        }
+        sink.until(published.len() as u64).await;
+
+        let arrived = sink.arrived.lock().expect(CALM).take().unwrap_or_default();
+        let (mut publish, mut deliver) = (Vec::new(), Vec::new());
+        for (order, began, accepted) in published {
+            let arrived = arrived[&order.to_string()];
+            publish.push(accepted.duration_since(began).as_secs_f64() * 1e6);
+            deliver.push(arrived.saturating_duration_since(accepted).as_secs_f64() * 1e6);
+        }
+        publish.sort_by(f64::total_cmp);
+        deliver.sort_by(f64::total_cmp);
+        Ok(Latencies { publish, deliver })
     }
-    sink.until(accepted.len() as u64).await;
-    let arrived = sink.arrived.lock().expect(CALM).take().unwrap_or_default();
-    let delivery = |(order, accepted): (u64, Instant)| {
-        arrived[&order.to_string()].saturating_duration_since(accepted).as_secs_f64() * 1e6
-    };
-    let mut deliver_us: Vec<f64> = accepted.into_iter().map(delivery).collect();
-    publish_us.sort_by(f64::total_cmp);
-    deliver_us.sort_by(f64::total_cmp);
-    Ok(Latencies { publish: publish_us, deliver: deliver_us })
 }
 
 async fn publish(api: &mut Wire, order: u64) -> Result<()> {

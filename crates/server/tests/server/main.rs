@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common; // the program and its callers
+mod killed; // between an answer and its record
 mod projections; // events, and read models of other programs
 mod runs; // runs of other programs
 mod serving; // a server's life
