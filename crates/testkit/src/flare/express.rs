@@ -9,7 +9,7 @@ use evenkeel_core::{AnyStore, Clock, Op, Result, StoreExt, Timestamp, Transactio
 use evenkeel_flare::{Flare, Status};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::bench::{Bench, Orders, Slow, at, order, reply, subscription, worker_through};
@@ -84,6 +84,14 @@ impl Clock for Counting {
     }
 }
 
+/// A subscriber that says how it is to be told.
+async fn subscribe_with(flare: &Flare, setting: &str, value: Value) {
+    let orders = flare.orders().await;
+    let mut new = at("shop");
+    new["delivery"][setting] = value;
+    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+}
+
 /// A process that has a subscriber and works, and whose pump stays a while for more: nothing was sent as
 /// far as its subscriber remembers.
 async fn warm<S: Transactional + Clone>(bench: &Bench<S>) -> (Flare, Running) {
@@ -141,10 +149,7 @@ async fn what_was_told_before_decides_what_is_told_now<S: Transactional + Clone>
 
 async fn what_waits_for_its_next_try_is_not_told_beside_it<S: Transactional + Clone>(bench: Bench<S>) {
     let flare = bench.process();
-    let orders = flare.orders().await;
-    let mut new = at("shop");
-    new["delivery"]["retry"] = json!({ "interval": 60.0, "quantity": 3 });
-    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    subscribe_with(&flare, "retry", json!({ "interval": 60.0, "quantity": 3 })).await;
     let _worker = bench.worker_of(&flare);
     warm_up(&bench, &flare).await;
 
@@ -211,10 +216,7 @@ async fn a_publisher_that_goes_away_takes_no_delivery_with_it<S: Transactional +
 
 async fn no_more_are_under_way_than_may_be<S: Transactional + Clone>(bench: Bench<S>) {
     let flare = bench.process();
-    let orders = flare.orders().await;
-    let mut new = at("shop");
-    new["delivery"]["concurrency"] = json!(3);
-    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    subscribe_with(&flare, "concurrency", json!(3)).await;
     let slow = Slow::new(bench.clock.shared(), Duration::from_millis(300));
     let _worker = worker_through(&flare, slow.clone());
     for order in 0..20 {
@@ -227,10 +229,7 @@ async fn no_more_are_under_way_than_may_be<S: Transactional + Clone>(bench: Benc
 
 async fn no_more_are_sent_in_a_second_than_may_be<S: Transactional + Clone>(bench: Bench<S>) {
     let flare = bench.process();
-    let orders = flare.orders().await;
-    let mut new = at("shop");
-    new["delivery"]["rate"] = json!(2.0);
-    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    subscribe_with(&flare, "rate", json!(2.0)).await;
     let _worker = bench.worker_of(&flare);
     let began = bench.now();
     for order in 0..10 {
@@ -246,10 +245,7 @@ async fn what_is_being_published_counts_as_sent<S: Transactional + Clone>(bench:
     let stall = Stall::new(|call| commits(call, |op| matches!(op, Op::PushLeased { .. })));
     let flare = Flare::new(AnyStore::new(bench.store.clone().layer(stall.clone())));
     let flare = flare.clock(bench.clock.shared());
-    let orders = flare.orders().await;
-    let mut new = at("shop");
-    new["delivery"]["rate"] = json!(2.0);
-    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    subscribe_with(&flare, "rate", json!(2.0)).await;
     let _worker = bench.worker_of(&flare);
     warm_up(&bench, &flare).await;
     bench.pass(Duration::from_millis(500)).await;
@@ -271,10 +267,7 @@ async fn a_pump_without_room_rests<S: Transactional + Clone>(bench: Bench<S>) {
     let clock = Arc::new(Counting { clock: bench.clock.shared(), waits: AtomicUsize::new(0) });
     let shared: Arc<dyn Clock> = Arc::<Counting>::clone(&clock);
     let flare = Flare::new(AnyStore::new(bench.store.clone())).clock(shared);
-    let orders = flare.orders().await;
-    let mut new = at("shop");
-    new["delivery"]["concurrency"] = json!(1);
-    flare.subscribe(&orders.id, subscription(new)).await.unwrap();
+    subscribe_with(&flare, "concurrency", json!(1)).await;
     let _worker = bench.worker_of(&flare);
     warm_up(&bench, &flare).await;
 
