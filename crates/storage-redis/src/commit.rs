@@ -155,8 +155,7 @@ fn op_length(op: &Op) -> usize {
         Op::Cancel { .. } => 3,
         Op::Delete { .. } | Op::Check { .. } | Op::Trim { .. } | Op::Ack { .. } => 4,
         Op::Put { .. } | Op::Retry { .. } | Op::Extend { .. } => 5,
-        Op::Push { .. } => 6,
-        Op::PushLeased { .. } => 7,
+        Op::Push { .. } | Op::PushLeased { .. } => 6,
         Op::Append { events, .. } => 6 + events.len(),
     }
 }
@@ -192,16 +191,18 @@ fn encode_op<'a>(batch: &Batch, op: &'a Op, keys: &mut Keys<'a>, to: &mut Argume
             to.push("trim").display(keys.number(Place::Log)).push(stream).display(rows::exact(*through));
         }
         Op::Push { queue, id, due, payload, merge } => {
-            to.push("push").display(keys.number(Place::Queue(queue))).push(id).push(rows::time(*due));
+            to.push("push").display(keys.number(Place::Queue(queue))).push(id);
             to.push(match merge {
                 Merge::Keep => "keep",
                 Merge::Sooner => "sooner",
             });
-            to.push(payload);
+            to.write(|bytes| rows::write_job(bytes, *due, None, payload)).display(due.as_micros());
         }
         Op::PushLeased { queue, id, due, payload, hold } => {
-            to.push("push_leased").display(keys.number(Place::Queue(queue))).push(id).push(rows::time(*due));
-            to.push(hold.token.0.as_bytes()).push(rows::time(hold.until)).push(payload);
+            to.push("push_leased").display(keys.number(Place::Queue(queue))).push(id);
+            to.push(hold.token.0.as_bytes());
+            to.write(|bytes| rows::write_job(bytes, *due, Some(*hold), payload));
+            to.display(hold.until.as_micros());
         }
         Op::Ack { queue, id, token } => {
             to.push("ack").display(keys.number(Place::Queue(queue))).push(id).push(token.0.as_bytes());

@@ -14,7 +14,7 @@ use crate::servers::Servers;
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`partitions`](Self::partitions) | 16; fixed when the store is created |
+/// | [`partitions`](Self::partitions) | 1 on one server, 16 on a cluster; fixed when the store is created |
 /// | [`prefix`](Self::prefix) | `evenkeel`: what every key begins with, after its brace |
 /// | [`wait_replicas`](Self::wait_replicas), [`wait_aof`](Self::wait_aof) | no waiting beyond the server's answer |
 /// | [`root_certificate`](Self::root_certificate) | the public authorities' |
@@ -54,6 +54,7 @@ impl RedisConfig {
             Some((scheme, rest)) => parse_cluster(scheme, rest)?,
             None => (parse_server(url)?, Vec::new()),
         };
+        let partitions = if seeds.is_empty() { 1 } else { 16 };
         let access =
             Access { template, connect_timeout: Duration::from_secs(2), timeout: Duration::from_secs(10) };
         Ok(Self {
@@ -61,7 +62,7 @@ impl RedisConfig {
             seeds,
             root_certificate: None,
             clock_is: ClockIs::Compared,
-            partitions: 16,
+            partitions,
             prefix: "evenkeel".to_owned(),
             wait: None,
             max_skew: Duration::from_secs(30),
@@ -69,7 +70,9 @@ impl RedisConfig {
         })
     }
 
-    /// How many partitions a namespace has: what a cluster can spread over its servers.
+    /// How many partitions a namespace has: what a cluster can spread over its servers. One server works
+    /// on one thing at a time, and gains nothing from several; a store that is to move to a cluster one
+    /// day is created with as many as that shall have.
     #[must_use]
     pub const fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;

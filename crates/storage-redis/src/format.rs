@@ -12,7 +12,7 @@ use crate::error::parse_redis_error;
 use crate::rows;
 use crate::script::{self, Arguments};
 use crate::server::{Failure, Server};
-use crate::servers::{Effect, Request, Servers};
+use crate::servers::{Effect, OF_A_CLUSTER, Request, Servers};
 
 /// The form in which this release stores things. A script that would misread what an older one
 /// wrote, or write what an older one would misread, makes another.
@@ -51,7 +51,12 @@ pub(crate) async fn open(servers: &Servers, prefix: &str, partitions: u32) -> Re
 pub(crate) async fn check(servers: &Servers, wait: Option<Wait>) -> Result<Durability> {
     let mut durability = Durability::Machine;
     for server in servers.masters() {
-        durability = lesser(durability, check_server(&server, wait).await?);
+        let info = rows::text(ask(&server, &redis::cmd("INFO")).await?)?;
+        let info = Info::parse(&info);
+        if info.says("cluster_enabled") == "1" && !servers.is_cluster() {
+            return Err(Error::new(ErrorKind::Config, OF_A_CLUSTER).with("server", server.address()));
+        }
+        durability = lesser(durability, check_server(&server, &info, wait).await?);
     }
     Ok(durability)
 }
@@ -64,9 +69,7 @@ pub(crate) async fn time(server: &Server) -> Result<Timestamp> {
     Ok(Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX)))
 }
 
-async fn check_server(server: &Server, wait: Option<Wait>) -> Result<Durability> {
-    let info = rows::text(ask(server, &redis::cmd("INFO")).await?)?;
-    let info = Info::parse(&info);
+async fn check_server(server: &Server, info: &Info<'_>, wait: Option<Wait>) -> Result<Durability> {
     let version = info.version();
     let refuse = |why| {
         let error = Error::new(ErrorKind::Config, why).with("server", server.address());

@@ -89,7 +89,18 @@ pub(crate) fn event(position: &Value, stream: Value, version: &Value, bytes: Val
     })
 }
 
-/// A job as `lua/job.lua` describes it.
+/// A new job as `lua/job.lua` describes it: one that is leased from its birth is at its first attempt.
+pub(crate) fn write_job(to: &mut Vec<u8>, due: Timestamp, lease: Option<Hold>, payload: &[u8]) {
+    to.extend_from_slice(&time(due));
+    to.extend_from_slice(&u32::from(lease.is_some()).to_be_bytes());
+    to.push(u8::from(lease.is_some()));
+    if let Some(hold) = lease {
+        to.extend_from_slice(hold.token.0.as_bytes());
+        to.extend_from_slice(&time(hold.until));
+    }
+    to.extend_from_slice(payload);
+}
+
 pub(crate) fn job(bytes: Vec<u8>) -> Result<Job> {
     let mut rest = Reader::of(bytes, "job");
     let (due, attempt, flags) = (rest.time()?, rest.u32()?, rest.byte()?);

@@ -24,20 +24,20 @@ macro_rules! script {
 
 script!(
     /// Commits batches.
-    COMMIT, "#!lua", "time", "keep", "record", "job", "log", "arguments", "ops", "commit"
+    COMMIT, "#!lua", "time", "changes", "record", "job", "log", "arguments", "ops", "commit"
 );
 script!(
     /// Commits a batch with the user's writes.
-    COMMIT_WITH, "#!lua", "time", "keep", "record", "job", "log", "arguments", "ops", "writes", "commit"
+    COMMIT_WITH, "#!lua", "time", "changes", "record", "job", "log", "arguments", "ops", "writes", "commit"
 );
 script!(GET, "#!lua flags=no-writes", "get");
 script!(SCAN, "#!lua flags=no-writes", "scan");
-script!(READ_LOG, "#!lua flags=no-writes", "log", "read_log");
-script!(READ_STREAM, "#!lua flags=no-writes", "log", "read_stream");
-script!(LEASE, "#!lua", "time", "job", "lease");
+script!(READ_LOG, "#!lua flags=no-writes", "changes", "log", "read_log");
+script!(READ_STREAM, "#!lua flags=no-writes", "changes", "log", "read_stream");
+script!(LEASE, "#!lua", "time", "changes", "job", "lease");
 // What makes room is allowed where there is none left.
-script!(SWEEP_RECORDS, "#!lua flags=allow-oom", "time", "keep", "record", "sweep_records");
-script!(SWEEP_EVENTS, "#!lua flags=allow-oom", "log", "sweep_events");
+script!(SWEEP_RECORDS, "#!lua flags=allow-oom", "time", "changes", "record", "sweep_records");
+script!(SWEEP_EVENTS, "#!lua flags=allow-oom", "changes", "log", "sweep_events");
 script!(OPEN, "#!lua", "open");
 
 /// All of them: a new connection makes sure that its server has them.

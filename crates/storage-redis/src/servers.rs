@@ -66,6 +66,10 @@ impl Request {
     }
 }
 
+/// Why a server is not opened alone.
+pub(crate) const OF_A_CLUSTER: &str =
+    "the server belongs to a cluster: open it with a \"redis+cluster:\" url";
+
 impl Servers {
     /// One server.
     pub(crate) fn single(access: Access) -> Result<Self> {
@@ -82,6 +86,10 @@ impl Servers {
         let servers = Self { access, topology: Topology::Cluster(cluster) };
         servers.look_around().await?;
         Ok(servers)
+    }
+
+    pub(crate) const fn is_cluster(&self) -> bool {
+        matches!(self.topology, Topology::Cluster(_))
     }
 
     /// Each server that keeps partitions.
@@ -190,10 +198,7 @@ impl Servers {
     /// The server that a redirection names.
     fn named_by(&self, by: &Server, error: &ServerError) -> Result<Arc<Server>> {
         let Topology::Cluster(cluster) = &self.topology else {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "the server belongs to a cluster: open it with a \"redis+cluster:\" url",
-            ));
+            return Err(Error::new(ErrorKind::Config, OF_A_CLUSTER));
         };
         let address = error.details().and_then(|details| details.split(' ').nth(1)).and_then(parse_address);
         let address = address.ok_or_else(|| {

@@ -23,9 +23,14 @@ use crate::{format, queue, sweep};
 /// What one batch may hold. A script keeps its server from everything else while it runs.
 const LIMITS: Limits = Limits { units: 1_000, bytes: 4_000_000, value: 1024 * 1024 };
 
-/// How much goes into one call of a script. One at a time: what comes meanwhile makes the next.
-const FOLD: FoldLimits =
-    FoldLimits { batches: 256, units: 1_000, bytes: 1_000_000, in_flight: NonZeroUsize::MIN };
+/// How much goes into one call of a script. Two of a partition may be under way: the server has the next
+/// while the answer to one is read.
+const FOLD: FoldLimits = FoldLimits {
+    batches: 256,
+    units: 1_000,
+    bytes: 1_000_000,
+    in_flight: NonZeroUsize::new(2).expect("two is not zero"),
+};
 
 /// A store in one Redis, or in a cluster. Handles are cheap to clone and share everything.
 ///

@@ -10,8 +10,8 @@ use common::{
     send, until,
 };
 use evenkeel_core::{
-    Durability, Error, ErrorKind, Expect, Hold, ManualClock, Merge, Namespace, NewEvent, Read, Store, Token,
-    Transactional,
+    Durability, Error, ErrorKind, Expect, ExpectStream, Hold, ManualClock, Merge, Namespace, NewEvent, Read,
+    Scan, Store, Token, Transactional,
 };
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::Redis;
@@ -246,6 +246,29 @@ async fn a_batch_that_meets_damage_fails_alone_and_writes_nothing() {
     }
 }
 
+async fn a_damaged_index_leaves_the_outcome_unknown_and_all_else_is_written() {
+    let redis = redis(&[]);
+    let store = open(&redis).await;
+    let at = partition(&store);
+    let damaged = format!("{{evenkeel:{at}}}:i:test.record\0damaged");
+    let mut conn = connect(&redis.url()).await;
+    let () = redis::cmd("SET").arg(&damaged).arg("what").query_async(&mut conn).await.unwrap();
+
+    let event = || NewEvent::new("noted", "{}", now());
+    let mut first = claim(&store, "whole");
+    first.put(evenkeel_core::Key::new("test.record", "damaged", "a"), "", Expect::Any);
+    first.append("notes", ExpectStream::Any, [event()]);
+    let error = store.commit(first).await.unwrap_err();
+    assert_error(&error, ErrorKind::OutcomeUnknown, "WRONGTYPE");
+
+    let scan = Scan::new("test.record", "group", 10, now());
+    let found = store.scan(&at, scan).await.unwrap().records;
+    assert_eq!(found.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["whole"]);
+    let mut next = batch(&store);
+    next.append("notes", ExpectStream::Version(1), [event()]);
+    assert_eq!(store.commit(next).await.unwrap().appended[0].position, 2);
+}
+
 async fn waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown() {
     let redis = redis(&[]);
     let store = config(&redis).wait_replicas(1, Duration::from_millis(50)).open().await.unwrap();
@@ -467,6 +490,7 @@ evenkeel_testkit::server_tests! {
         a_server_without_memory_refuses_commits_and_still_reads_and_sweeps,
         a_commit_is_one_call_and_those_that_wait_share_one,
         a_batch_that_meets_damage_fails_alone_and_writes_nothing,
+        a_damaged_index_leaves_the_outcome_unknown_and_all_else_is_written,
         waiting_for_replicas_that_are_not_there_leaves_the_outcome_unknown,
         an_unsynced_batch_is_waited_for_too,
         a_batch_sent_again_is_waited_for_too,

@@ -12,21 +12,18 @@
 
 local writing
 
--- Lua cannot roll back, so everything is judged before the first write.
-local function commit(at, stop)
-  local starts, failing, found = {}, nil, nil
-  while at < stop do
-    local op = #starts + 1
-    starts[op] = at
-    local size, holds, stands = judge[ARGV[at]](op, at)
+-- Lua cannot roll back, so everything is judged before anything is changed.
+local function commit()
+  local starts, failing, found = batch.starts, nil, nil
+  for op, at in ipairs(starts) do
+    local holds, stands = judge[ARGV[at]](op, at)
     if not holds and not failing then
       failing, found = op, stands
     end
-    at = at + size
   end
   if batch.applied then
     -- Written once more: WAIT promises to wait for what its own connection wrote.
-    redis.call('HSET', unpack(batch.applied))
+    set(unpack(batch.applied))
     return true
   end
   if failing then
@@ -37,46 +34,56 @@ local function commit(at, stop)
     return { 2, failing - 1, found }
   end
   writing, batch.appended = true, {}
-  for op = 1, #starts do
-    local write = apply[ARGV[starts[op]]]
-    if write then write(op, starts[op]) end
+  for op, at in ipairs(starts) do
+    local change = apply[ARGV[at]]
+    if change then change(op, at) end
   end
   return true
 end
 
--- Brings the indexes of the groups up to date.
-local function index()
-  for index, ids in pairs(indexed) do
-    local joining, leaving = {}, {}
-    for id, is_member in pairs(ids) do
-      if is_member then
-        joining[#joining + 1], joining[#joining + 2] = 0, id
-      else
-        leaving[#leaving + 1] = id
+-- Reads what the operations are about; what cannot be read is the matter of the batch that asks for it.
+local function fetch_all(batches)
+  local fields, seen = {}, {}
+  for _, one in ipairs(batches) do
+    for _, at in ipairs(one.starts) do
+      if ARGV[at] ~= 'write' then
+        local hash, field = key_at(at + 1), ARGV[at + 2]
+        if not of(seen, hash)[field] then
+          seen[hash][field] = true
+          local names = of(fields, hash)
+          names[#names + 1] = field
+        end
       end
     end
-    -- No more than fit on Lua's stack at a time.
-    for first = 1, #joining, 1000 do
-      redis.call('ZADD', index, unpack(joining, first, math.min(first + 999, #joining)))
-    end
-    for first = 1, #leaving, 1000 do
-      redis.call('ZREM', index, unpack(leaving, first, math.min(first + 999, #leaving)))
-    end
+  end
+  for hash, names in pairs(fields) do
+    for first = 1, #names, 64 do pcall(fetch, hash, names, first) end
   end
 end
 
-local hints, verdicts = {}, {}
+local batches = {}
 local at = 5
 for place = 1, tonumber(ARGV[4]) do
-  batch = { id = ARGV[at], now = ARGV[at + 1], before = {}, appended = {} }
-  local hint, stop = ARGV[at + 2], at + 4 + tonumber(ARGV[at + 3])
-  writing = false
-  local done, verdict = pcall(commit, at + 4, stop)
+  local starts, stop = {}, at + 4 + tonumber(ARGV[at + 3])
+  batches[place] =
+    { id = ARGV[at], now = ARGV[at + 1], hint = ARGV[at + 2], starts = starts, before = {}, appended = {} }
+  at = at + 4
+  while at < stop do
+    starts[#starts + 1] = at
+    at = at + size_at(at)
+  end
+end
+fetch_all(batches)
+
+local hints, verdicts = {}, {}
+for place, one in ipairs(batches) do
+  batch, writing = one, false
+  local done, verdict = pcall(commit)
   if not done then
     local message = type(verdict) == 'table' and verdict.err or tostring(verdict)
     verdict = { writing and 4 or 3, message }
   elseif verdict == true then
-    local appended = batch.appended
+    local appended, hint = batch.appended, batch.hint
     verdict = 1
     if #appended > 0 then
       table.insert(appended, 1, 1)
@@ -88,16 +95,12 @@ for place = 1, tonumber(ARGV[4]) do
     end
   end
   verdicts[place] = verdict
-  at = stop
 end
 
-for _, step in ipairs({ index, keep_no_longer }) do
-  local done, problem = pcall(step)
-  if not done then
-    local message = type(problem) == 'table' and problem.err or tostring(problem)
-    for place, verdict in ipairs(verdicts) do
-      if verdict == 1 or verdict[1] == 1 then verdicts[place] = { 4, message } end
-    end
+local problem = write()
+if problem then
+  for place, verdict in ipairs(verdicts) do
+    if verdict == 1 or verdict[1] == 1 then verdicts[place] = { 4, problem } end
   end
 end
 -- A hint may be lost, for one where the user may not publish.

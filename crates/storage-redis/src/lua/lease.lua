@@ -9,15 +9,16 @@ local taken, answer = {}, { false }
 -- The index orders by rounded times; the job itself says whether it is due.
 local due = redis.call('ZRANGEBYSCORE', ready, '-inf', score(now), 'LIMIT', 0, max)
 for place, id in ipairs(due) do
-  local job = decode_job(redis.call('HGET', jobs, id))
+  if place % 64 == 1 then fetch(jobs, due, place) end
+  local job = decode_job(get(jobs, id))
   if not earlier(now, ready_at(job)) then
     if room <= 0 then break end
     end_lease(job)
     job.attempt = math.min(job.attempt + 1, 4294967295)
     job.token, job.leased_until = tokens .. struct.pack('>I4', place), until_
     local bytes = encode_job(job)
-    redis.call('HSET', jobs, id, bytes)
-    redis.call('ZADD', ready, score(until_), id)
+    set(jobs, id, bytes)
+    rank(ready, id, score(until_))
     taken[id] = true
     answer[#answer + 1] = id
     answer[#answer + 1] = bytes
@@ -25,9 +26,10 @@ for place, id in ipairs(due) do
   end
 end
 
+write_or_fail()
 for _, id in ipairs(redis.call('ZRANGE', ready, 0, (#answer - 1) / 2)) do
   if not taken[id] then
-    answer[1] = ready_at(decode_job(redis.call('HGET', jobs, id)))
+    answer[1] = ready_at(decode_job(get(jobs, id)))
     break
   end
 end

@@ -8,11 +8,11 @@ local function decimal(number)
 end
 
 local function log_head(heads)
-  return tonumber(redis.call('HGET', heads, '') or 0)
+  return tonumber(get(heads, '') or 0)
 end
 
 local function stream_head(heads, stream)
-  local head = redis.call('HGET', heads, stream)
+  local head = get(heads, stream)
   if not head then return { version = 0, trimmed = 0, swept = 0, position = 0, batch = '' } end
   local version, trimmed, swept, position, batch = struct.unpack('>ddddc16', head)
   return { version = version, trimmed = trimmed, swept = swept, position = position, batch = batch }
@@ -20,7 +20,7 @@ end
 
 local function set_stream_head(heads, stream, head)
   local bytes = struct.pack('>ddddc16', head.version, head.trimmed, head.swept, head.position, head.batch)
-  redis.call('HSET', heads, stream, bytes)
+  set(heads, stream, bytes)
 end
 
 local function position_of(entry)

@@ -1,15 +1,29 @@
 -- What each operation of a batch expects, and what it does.
 --
 -- `judge` has a function for each operation's code, which reads and never writes; it is told the
--- operation's number and where its arguments begin, and returns how many they are, whether what it
--- expects is so, and what it found. `apply` has one for each that writes.
+-- operation's number and where its arguments begin, and returns whether what it expects is so, and what
+-- it found. `apply` has one for each that writes.
 
--- The batch at hand: id, now, what its operations found (`before`), where its events went (`appended`:
--- operation, version, position of each append), and where it was applied before, what it left there
--- (`applied`: hash, field, value).
+-- The batch at hand: id, now, hint, where its operations begin (`starts`), what they found (`before`),
+-- where its events went (`appended`: operation, version, position of each append), and where it was
+-- applied before, what it left there (`applied`: hash, field, value).
 local batch
 
 local judge, apply = {}, {}
+
+-- How many arguments there are of the operation at a place. The second and third tell the hash and the
+-- field that it is about, but for a write of the user's.
+local sizes = {
+  check = 4, delete = 4, put = 5, trim = 4,
+  push = 6, push_leased = 6, ack = 4, retry = 5, extend = 5, cancel = 3,
+}
+
+local function size_at(at)
+  local code = ARGV[at]
+  if code == 'append' then return 6 + tonumber(ARGV[at + 5]) end
+  if code == 'write' then return 4 + tonumber(ARGV[at + 3]) end
+  return sizes[code]
+end
 
 local function key_at(place)
   return KEYS[tonumber(ARGV[place])]
@@ -30,53 +44,37 @@ local function as_expected(expected, record)
 end
 
 local function judge_record(op, at)
-  local record = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
+  local record = get(key_at(at + 1), ARGV[at + 2])
   batch.before[op] = record
-  return 4, as_expected(ARGV[at + 3], record), record
+  return as_expected(ARGV[at + 3], record), record
 end
 
 judge.check, judge.delete = judge_record, judge_record
 
 -- Put. One more argument: the record.
 function judge.put(op, at)
-  local record = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
-  batch.before[op] = record
+  local holds, record = judge_record(op, at)
   if record and string.sub(record, 1, 16) == batch.id then
     batch.applied = { key_at(at + 1), ARGV[at + 2], record }
   end
-  return 5, as_expected(ARGV[at + 3], record), record
-end
-
--- Which ids join (true) or leave (false) the index of their group. Nothing here reads an index, so
--- that all of them go into it at the end of the call.
-local indexed = {}
-
-local function set_indexed(index, id, is_member)
-  local ids = indexed[index]
-  if not ids then
-    ids = {}
-    indexed[index] = ids
-  end
-  ids[id] = is_member
+  return holds, record
 end
 
 function apply.put(op, at)
   local records, id, record, before = key_at(at + 1), ARGV[at + 2], ARGV[at + 4], batch.before[op]
-  redis.call('HSET', records, id, record)
-  if not before then set_indexed(key_after(at + 1, 1), id, true) end
+  set(records, id, record)
+  if not before then rank(key_after(at + 1, 1), id, '0') end
   local expires_at = expiry(record)
-  if expires_at then
-    redis.call('ZADD', expiries, score(expires_at), string.sub(records, prefix) .. '\0' .. id)
-  elseif before and expiry(before) then
-    remove_member(expiries, string.sub(records, prefix) .. '\0' .. id)
+  if expires_at or before and expiry(before) then
+    local name = string.sub(records, prefix) .. '\0' .. id
+    rank(expiries, name, expires_at and score(expires_at) or false)
   end
 end
 
 function apply.delete(op, at)
   local before = batch.before[op]
   if before then
-    remove_record(expiries, key_at(at + 1), prefix, ARGV[at + 2], before)
-    set_indexed(key_after(at + 1, 1), ARGV[at + 2], false)
+    remove_record(expiries, key_at(at + 1), key_after(at + 1, 1), prefix, ARGV[at + 2], before)
   end
 end
 
@@ -106,7 +104,7 @@ function judge.append(op, at)
     end
   end
   local holds = expected == 'any' or (expected == 'exists' and head.version > 0) or head.version == version
-  return 6 + count, holds, decimal(head.version)
+  return holds, decimal(head.version)
 end
 
 function apply.append(op, at)
@@ -127,12 +125,12 @@ function apply.append(op, at)
     op - 1, head.version + 1, last + 1
   head.version, head.position, head.batch = head.version + count, last + count, batch.id
   set_stream_head(heads, stream, head)
-  redis.call('HSET', heads, '', positions[count])
+  set(heads, '', positions[count])
 end
 
 -- Trim. One more argument: the version.
-function judge.trim(op, at)
-  return 4, true
+function judge.trim()
+  return true
 end
 
 function apply.trim(op, at)
@@ -142,76 +140,84 @@ function apply.trim(op, at)
   if through <= head.trimmed then return end
   head.trimmed = through
   set_stream_head(heads, stream, head)
-  redis.call('HSET', key_after(at + 1, 2), stream, decimal(through))
+  set(key_after(at + 1, 2), stream, decimal(through))
 end
 
 -- Jobs. Arguments: code, jobs (due index and id index are the keys after), id.
 
+local function job_at(at)
+  return get(key_at(at + 1), ARGV[at + 2])
+end
+
 local function set_job(at, job)
   local id = ARGV[at + 2]
-  redis.call('HSET', key_at(at + 1), id, encode_job(job))
-  redis.call('ZADD', key_after(at + 1, 1), score(ready_at(job)), id)
+  set(key_at(at + 1), id, encode_job(job))
+  rank(key_after(at + 1, 1), id, score(ready_at(job)))
+end
+
+-- As it was sent; `ready` is the score of when it can be leased.
+local function add_job(at, bytes, ready)
+  local id = ARGV[at + 2]
+  set(key_at(at + 1), id, bytes)
+  rank(key_after(at + 1, 1), id, ready)
+  rank(key_after(at + 1, 2), id, '0')
 end
 
 local function remove_job(at)
   local id = ARGV[at + 2]
-  remove_field(key_at(at + 1), id)
-  remove_member(key_after(at + 1, 1), id)
-  remove_member(key_after(at + 1, 2), id)
+  set(key_at(at + 1), id, false)
+  rank(key_after(at + 1, 1), id, false)
+  rank(key_after(at + 1, 2), id, false)
 end
 
--- Push. More arguments: due, merge, payload.
-function judge.push(op, at)
-  return 6, true
+-- Push. More arguments: merge, the job, when it is ready.
+function judge.push()
+  return true
 end
 
-function apply.push(op, at)
-  local due, merge, payload = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local bytes = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
+function apply.push(_, at)
+  local bytes, pushed, sooner = job_at(at), ARGV[at + 4], ARGV[at + 3] == 'sooner'
   if not bytes then
-    set_job(at, { due = due, attempt = 0, payload = payload })
-    redis.call('ZADD', key_after(at + 1, 2), 0, ARGV[at + 2])
+    add_job(at, pushed, ARGV[at + 5])
     return
   end
-  local job, sooner = decode_job(bytes), merge == 'sooner'
+  local job = decode_job(bytes)
+  if not sooner and (not job.token or job.pending_due) then return end
+  pushed = decode_job(pushed)
+  local due, payload = pushed.due, pushed.payload
   local function earliest(a, b)
     return b and earlier(b, a) and b or a
   end
   if not job.token then
-    if not sooner then return end
     job.due, job.payload = earliest(due, job.due), payload
   elseif not job.pending_due then
     job.pending_due, job.pending_payload, job.pending_sooner = due, payload, sooner and due or nil
-  elseif sooner then
+  else
     job.pending_due, job.pending_payload = earliest(due, job.pending_due), payload
     job.pending_sooner = earliest(due, job.pending_sooner)
-  else
-    return
   end
   set_job(at, job)
 end
 
--- Push leased. More arguments: due, token, until, payload.
-function judge.push_leased(op, at)
-  local bytes = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
-  if bytes and decode_job(bytes).token == ARGV[at + 4] then
+-- Push leased. More arguments: token, the job, when it is ready.
+function judge.push_leased(_, at)
+  local bytes = job_at(at)
+  if bytes and decode_job(bytes).token == ARGV[at + 3] then
     batch.applied = { key_at(at + 1), ARGV[at + 2], bytes }
   end
-  return 7, not bytes, bytes
+  return not bytes, bytes
 end
 
-function apply.push_leased(op, at)
-  local due, token, leased_until, payload = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
-  set_job(at, { due = due, attempt = 1, token = token, leased_until = leased_until, payload = payload })
-  redis.call('ZADD', key_after(at + 1, 2), 0, ARGV[at + 2])
+function apply.push_leased(_, at)
+  add_job(at, ARGV[at + 4], ARGV[at + 5])
 end
 
 -- Ack, retry, extend. One more argument: the token. And another: until when, but for an ack.
 local function judge_held(op, at)
-  local bytes = redis.call('HGET', key_at(at + 1), ARGV[at + 2])
+  local bytes = job_at(at)
   local job = bytes and decode_job(bytes)
   batch.before[op] = job
-  return ARGV[at] == 'ack' and 4 or 5, job and job.token == ARGV[at + 3], bytes
+  return job and job.token == ARGV[at + 3], bytes
 end
 
 judge.ack, judge.retry, judge.extend = judge_held, judge_held, judge_held
@@ -239,10 +245,10 @@ function apply.extend(op, at)
 end
 
 -- Cancel.
-function judge.cancel(op, at)
-  return 3, true
+function judge.cancel()
+  return true
 end
 
-function apply.cancel(op, at)
-  remove_job(at)
+function apply.cancel(_, at)
+  if job_at(at) then remove_job(at) end
 end

@@ -9,10 +9,9 @@ local function is_live(record, now)
   return record and (not expires_at or earlier(now, expires_at))
 end
 
--- Removes a record from its group and the expiry index.
-local function remove_record(expiries, records, prefix, id, record)
-  remove_field(records, id)
-  if expiry(record) then
-    remove_member(expiries, string.sub(records, prefix) .. '\0' .. id)
-  end
+-- Removes a record from its group, the group's index, and the index of expiries.
+local function remove_record(expiries, records, index, prefix, id, record)
+  set(records, id, false)
+  rank(index, id, false)
+  if expiry(record) then rank(expiries, string.sub(records, prefix) .. '\0' .. id, false) end
 end

@@ -10,9 +10,10 @@ local swept = last - head.swept
 for _, position in ipairs(redis.call('LRANGE', positions, head.swept, last - 1)) do
   redis.call('XDEL', log, position .. '-0')
 end
-if last == head.trimmed then redis.call('HDEL', trims, stream) end
+if last == head.trimmed then set(trims, stream, false) end
 if swept > 0 then
   head.swept = last
   set_stream_head(heads, stream, head)
 end
+write_or_fail()
 return swept

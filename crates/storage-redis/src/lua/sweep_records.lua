@@ -7,12 +7,11 @@ local prefix, instant = tonumber(ARGV[1]), ARGV[2]
 local swept = 0
 for place = 3, #ARGV do
   local id, records, index = ARGV[place], KEYS[2 * place - 4], KEYS[2 * place - 3]
-  local record = redis.call('HGET', records, id)
+  local record = get(records, id)
   if record and expiry(record) and earlier(expiry(record), instant) then
-    remove_record(KEYS[1], records, prefix, id, record)
-    remove_member(index, id)
+    remove_record(KEYS[1], records, index, prefix, id, record)
     swept = swept + 1
   end
 end
-keep_no_longer()
+write_or_fail()
 return swept

@@ -39,8 +39,8 @@ local function number_at(state, key, field)
   return number and math.abs(number) < largest and number
 end
 
-local function refused(size, key, why)
-  return size, false, string.sub(key, prefix) .. '\0' .. why
+local function refused(key, why)
+  return false, string.sub(key, prefix) .. '\0' .. why
 end
 
 local function milliseconds()
@@ -49,27 +49,27 @@ local function milliseconds()
 end
 
 function judge.write(op, at)
-  local key, command, size = key_at(at + 1), ARGV[at + 2], 4 + tonumber(ARGV[at + 3])
+  local key, command = key_at(at + 1), ARGV[at + 2]
   local first, second = ARGV[at + 4], ARGV[at + 5]
   local state = state_of(key)
   if command == 'SET' then
     states[key] = { kind = 'string', fresh = true, values = { [''] = first } }
-    return size, true
+    return true
   elseif command == 'DEL' then
     states[key] = { kind = 'none', fresh = true, values = {} }
-    return size, true
+    return true
   elseif command == 'PEXPIREAT' then
     if tonumber(first) <= milliseconds() then
       -- The key goes at once; said so, it does whatever the server's clock does meanwhile.
       batch.before[op] = 'DEL'
       states[key] = { kind = 'none', fresh = true, values = {} }
     end
-    return size, true
+    return true
   elseif command == 'PERSIST' then
-    return size, true
+    return true
   end
   if state.kind ~= 'none' and state.kind ~= needs[command] then
-    return refused(size, key, 'it holds a ' .. state.kind)
+    return refused(key, 'it holds a ' .. state.kind)
   end
   state.kind = needs[command]
   if command == 'HSET' then
@@ -79,12 +79,12 @@ function judge.write(op, at)
   elseif command == 'INCRBY' or command == 'HINCRBY' then
     local field = command == 'HINCRBY' and first or ''
     local number = number_at(state, key, field)
-    if not number then return refused(size, key, 'what it holds is no whole number') end
+    if not number then return refused(key, 'what it holds is no whole number') end
     number = number + tonumber(command == 'HINCRBY' and second or first)
-    if math.abs(number) >= largest then return refused(size, key, 'the sum is too large') end
+    if math.abs(number) >= largest then return refused(key, 'the sum is too large') end
     state.values[field] = number
   end
-  return size, true
+  return true
 end
 
 function apply.write(op, at)
