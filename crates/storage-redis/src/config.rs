@@ -14,7 +14,7 @@ use crate::servers::Servers;
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`partitions`](Self::partitions) | 1 on one server, 16 on a cluster; fixed when the store is created |
+/// | [`partitions`](Self::partitions) | as many as it has; a new one has 1 on one server, 16 on a cluster |
 /// | [`prefix`](Self::prefix) | `evenkeel`: what every key begins with, after its brace |
 /// | [`wait_replicas`](Self::wait_replicas), [`wait_aof`](Self::wait_aof) | no waiting beyond the server's answer |
 /// | [`root_certificate`](Self::root_certificate) | the public authorities' |
@@ -28,7 +28,7 @@ pub struct RedisConfig {
     seeds: Vec<ConnectionAddr>,
     root_certificate: Option<Vec<u8>>,
     clock_is: ClockIs,
-    pub(crate) partitions: u32,
+    pub(crate) partitions: Option<u32>,
     pub(crate) prefix: String,
     pub(crate) wait: Option<Wait>,
     pub(crate) max_skew: Duration,
@@ -54,7 +54,6 @@ impl RedisConfig {
             Some((scheme, rest)) => parse_cluster(scheme, rest)?,
             None => (parse_server(url)?, Vec::new()),
         };
-        let partitions = if seeds.is_empty() { 1 } else { 16 };
         let access =
             Access { template, connect_timeout: Duration::from_secs(2), timeout: Duration::from_secs(10) };
         Ok(Self {
@@ -62,7 +61,7 @@ impl RedisConfig {
             seeds,
             root_certificate: None,
             clock_is: ClockIs::Compared,
-            partitions,
+            partitions: None,
             prefix: "evenkeel".to_owned(),
             wait: None,
             max_skew: Duration::from_secs(30),
@@ -70,12 +69,12 @@ impl RedisConfig {
         })
     }
 
-    /// How many partitions a namespace has: what a cluster can spread over its servers. One server works
-    /// on one thing at a time, and gains nothing from several; a store that is to move to a cluster one
-    /// day is created with as many as that shall have.
+    /// How many partitions a namespace has, which is fixed when the store is created: what a cluster can
+    /// spread over its servers. One server works on one thing at a time, and gains nothing from several;
+    /// a store that is to move to a cluster one day is created with as many as that shall have.
     #[must_use]
     pub const fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = partitions;
+        self.partitions = Some(partitions);
         self
     }
 
@@ -170,6 +169,11 @@ impl RedisConfig {
             seeds if seeds.is_empty() => Servers::single(access),
             seeds => Servers::cluster(access, seeds).await,
         }
+    }
+
+    /// How many partitions a store has that is created.
+    pub(crate) fn partitions_at_first(&self) -> u32 {
+        self.partitions.unwrap_or(if self.seeds.is_empty() { 1 } else { 16 })
     }
 
     /// The access to a server whose certificate is from whom it should be.

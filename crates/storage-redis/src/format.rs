@@ -8,6 +8,7 @@ use redis::{Cmd, Value};
 use uuid::Uuid;
 
 use crate::commit::Wait;
+use crate::config::RedisConfig;
 use crate::error::parse_redis_error;
 use crate::rows;
 use crate::script::{self, Arguments};
@@ -18,11 +19,12 @@ use crate::servers::{Effect, OF_A_CLUSTER, Request, Servers};
 /// wrote, or write what an older one would misread, makes another.
 const FORMAT: u64 = 1;
 
-/// The id of the store under a prefix, which is created where there is none.
-pub(crate) async fn open(servers: &Servers, prefix: &str, partitions: u32) -> Result<Uuid> {
+/// The id of the store, which is created where there is none, and how many partitions it has.
+pub(crate) async fn open(servers: &Servers, config: &RedisConfig) -> Result<(Uuid, u32)> {
+    let prefix = &config.prefix;
     let key = format!("{{{prefix}}}:store");
     let mut arguments = Arguments::default();
-    arguments.display(FORMAT).display(partitions).display(Uuid::new_v4());
+    arguments.display(FORMAT).display(config.partitions_at_first()).display(Uuid::new_v4());
     let cmd = script::OPEN.call(std::slice::from_ref(&key), &arguments);
     let request = Request::new(Slot::for_key(&key), Effect::Reads, "opening", cmd);
     let found = rows::array(servers.ask(&request).await?)?;
@@ -37,14 +39,16 @@ pub(crate) async fn open(servers: &Servers, prefix: &str, partitions: u32) -> Re
         .with("format", format)
         .with("known", FORMAT));
     }
-    let created_with = rows::number(&created_with)?;
-    if created_with != u64::from(partitions) {
+    let created_with = u32::try_from(rows::number(&created_with)?).map_err(|_| rows::damaged("store"))?;
+    if let Some(wanted) = config.partitions.filter(|wanted| *wanted != created_with) {
         return Err(Error::new(ErrorKind::Config, "the store has another number of partitions")
             .with("prefix", prefix)
             .with("created with", created_with)
-            .with("opened with", partitions));
+            .with("opened with", wanted));
     }
-    Uuid::parse_str(&rows::text(id)?).map_err(|source| rows::damaged("store").with_source(source))
+    let id =
+        Uuid::parse_str(&rows::text(id)?).map_err(|source| rows::damaged("store").with_source(source))?;
+    Ok((id, created_with))
 }
 
 /// Checks each server, and says what commits outlive on all of them.

@@ -23,14 +23,13 @@ use crate::{format, queue, sweep};
 /// What one batch may hold. A script keeps its server from everything else while it runs.
 const LIMITS: Limits = Limits { units: 1_000, bytes: 4_000_000, value: 1024 * 1024 };
 
-/// How much goes into one call of a script. Two of a partition may be under way: the server has the next
-/// while the answer to one is read.
-const FOLD: FoldLimits = FoldLimits {
-    batches: 256,
-    units: 1_000,
-    bytes: 1_000_000,
-    in_flight: NonZeroUsize::new(2).expect("two is not zero"),
-};
+/// How much goes into one call of a script.
+const FOLD: FoldLimits =
+    FoldLimits { batches: 256, units: 1_000, bytes: 1_000_000, in_flight: NonZeroUsize::MIN };
+
+/// How many calls for a partition are under way: the server has the next while the answer to one is read.
+/// A connection that waits for replicas or the disk can have no second.
+const IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
 /// A store in one Redis, or in a cluster. Handles are cheap to clone and share everything.
 ///
@@ -70,7 +69,7 @@ impl RedisStore {
 
     pub(crate) async fn connect(config: RedisConfig) -> Result<Self> {
         config.check()?;
-        let mut info = StoreInfo::new("redis", config.partitions)?;
+        let mut info = StoreInfo::new("redis", config.partitions_at_first())?;
         let servers = Arc::new(config.servers().await?);
         info.limits = LIMITS;
         info.max_skew = config.max_skew;
@@ -80,7 +79,8 @@ impl RedisStore {
             compare_clocks(&skew, &*config.clock, &server).await?;
             skew.check()?;
         }
-        let id = format::open(&servers, &config.prefix, config.partitions).await?;
+        let (id, partitions) = format::open(&servers, &config).await?;
+        info.partitions = partitions;
         let prefix: Arc<str> = config.prefix.as_str().into();
         let signals = SignalHub::default();
         let sender = Uuid::new_v4();
@@ -97,15 +97,19 @@ impl RedisStore {
         let listener = Listener {
             servers: Arc::clone(&servers),
             prefix,
-            partitions: config.partitions,
+            partitions,
             sender,
             signals,
             clock: Arc::clone(&config.clock),
         };
+        let fold = match config.wait {
+            None => FoldLimits { in_flight: IN_FLIGHT, ..FOLD },
+            Some(_) => FOLD,
+        };
         let shared = Shared {
             id,
             servers,
-            commits: Folding::new(committer, FOLD),
+            commits: Folding::new(committer, fold),
             listening: Listening::new(listener),
             skew,
             clock: config.clock,

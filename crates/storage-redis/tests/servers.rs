@@ -42,6 +42,7 @@ async fn another_partition_count_is_refused() {
     drop(config(&redis).partitions(4).open().await.unwrap());
     let error = open_error(config(&redis).partitions(8)).await;
     assert_error(&error, ErrorKind::Config, "created with: 4, opened with: 8");
+    assert_eq!(open(&redis).await.info().partitions, 4, "unless told, it is as it was made");
     let error = open_error(config(&redis).partitions(0)).await;
     assert_error(&error, ErrorKind::Config, "1 to 65,536 partitions");
 }

@@ -45,7 +45,7 @@ async fn hears_of_every_partition(one: &RedisStore, other: &RedisStore) {
 
 async fn every_partition_is_heard() {
     let redis = redis(&[]);
-    let (one, other) = (open(&redis).await, open(&redis).await);
+    let (one, other) = (config(&redis).partitions(16).open().await.unwrap(), open(&redis).await);
     hears_of_every_partition(&one, &other).await;
 }
 

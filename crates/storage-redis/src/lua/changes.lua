@@ -12,9 +12,9 @@ local function of(keys, key)
   return keys[key]
 end
 
--- Reads 64 of the fields from the first on, so that none takes a command of its own.
-local function fetch(hash, fields, first)
-  local values, last = of(known, hash), math.min(first + 63, #fields)
+-- Reads so many of the fields, from the first on, so that none takes a command of its own.
+local function fetch(hash, fields, first, count)
+  local values, last = of(known, hash), math.min(first + count - 1, #fields)
   for place, value in ipairs(redis.call('HMGET', hash, unpack(fields, first, last))) do
     values[fields[first + place - 1]] = value
   end

@@ -57,7 +57,7 @@ local function fetch_all(batches)
     end
   end
   for hash, names in pairs(fields) do
-    for first = 1, #names, 64 do pcall(fetch, hash, names, first) end
+    for first = 1, #names, 64 do pcall(fetch, hash, names, first, 64) end
   end
 end
 

@@ -9,7 +9,8 @@ local taken, answer = {}, { false }
 -- The index orders by rounded times; the job itself says whether it is due.
 local due = redis.call('ZRANGEBYSCORE', ready, '-inf', score(now), 'LIMIT', 0, max)
 for place, id in ipairs(due) do
-  if place % 64 == 1 then fetch(jobs, due, place) end
+  -- A few at a time, since a few may be all that there is room for.
+  if place % 8 == 1 then fetch(jobs, due, place, 8) end
   local job = decode_job(get(jobs, id))
   if not earlier(now, ready_at(job)) then
     if room <= 0 then break end
