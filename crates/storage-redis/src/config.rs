@@ -269,6 +269,13 @@ mod tests {
     }
 
     #[test]
+    fn a_new_store_has_a_partition_or_as_many_as_a_cluster_can_spread() {
+        let at_first = |url| RedisConfig::new(url).unwrap().partitions_at_first();
+        assert_eq!((at_first("redis://a"), at_first("redis+cluster://a:1")), (1, 16));
+        assert_eq!(RedisConfig::new("redis://a").unwrap().partitions(4).partitions_at_first(), 4);
+    }
+
+    #[test]
     fn a_url_names_one_server_or_some_of_a_cluster() {
         assert!(seeds("redis://localhost").is_empty());
         assert!(seeds("rediss://user:secret@db.example:6380/2").is_empty());

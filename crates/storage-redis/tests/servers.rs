@@ -10,8 +10,8 @@ use common::{
     send, until,
 };
 use evenkeel_core::{
-    Durability, Error, ErrorKind, Expect, ExpectStream, Hold, ManualClock, Merge, Namespace, NewEvent, Read,
-    Scan, Store, Token, Transactional,
+    Durability, Error, ErrorKind, Expect, ExpectStream, Hold, Key, ManualClock, Merge, Namespace, NewEvent,
+    Read, Scan, Store, Token, Transactional,
 };
 use evenkeel_storage_redis::{RedisConfig, RedisStore};
 use evenkeel_testkit::services::Redis;
@@ -219,19 +219,23 @@ async fn a_commit_is_one_call_and_those_that_wait_share_one() {
     assert!(together <= 5, "{together} calls for 64 commits");
 }
 
+/// Puts something else where a group has its records (`r`) or their ids (`i`).
+async fn damage(redis: &Redis, store: &RedisStore, letter: char) {
+    let key = format!("{{evenkeel:{}}}:{letter}:test.record\0damaged", partition(store));
+    let mut conn = connect(&redis.url()).await;
+    let () = redis::cmd("SET").arg(key).arg("what").query_async(&mut conn).await.unwrap();
+}
+
 async fn a_batch_that_meets_damage_fails_alone_and_writes_nothing() {
     let redis = redis(&[]);
     let store = open(&redis).await;
-    let at = partition(&store);
-    let damaged = format!("{{evenkeel:{at}}}:r:test.record\0damaged");
-    let mut conn = connect(&redis.url()).await;
-    let () = redis::cmd("SET").arg(&damaged).arg("what").query_async(&mut conn).await.unwrap();
+    damage(&redis, &store, 'r').await;
 
     let commits: Vec<_> = (0..20)
         .map(|n| {
             let mut batch = claim(&store, &format!("r{n}"));
             if n == 7 {
-                batch.put(evenkeel_core::Key::new("test.record", "damaged", "a"), "", Expect::Any);
+                batch.put(Key::new("test.record", "damaged", "a"), "", Expect::Any);
             }
             let store = store.clone();
             tokio::spawn(async move { store.commit(batch).await })
@@ -250,21 +254,24 @@ async fn a_batch_that_meets_damage_fails_alone_and_writes_nothing() {
 async fn a_damaged_index_leaves_the_outcome_unknown_and_all_else_is_written() {
     let redis = redis(&[]);
     let store = open(&redis).await;
-    let at = partition(&store);
-    let damaged = format!("{{evenkeel:{at}}}:i:test.record\0damaged");
-    let mut conn = connect(&redis.url()).await;
-    let () = redis::cmd("SET").arg(&damaged).arg("what").query_async(&mut conn).await.unwrap();
+    damage(&redis, &store, 'i').await;
 
+    // Many, since in which order a call writes its keys is open.
+    let groups: Vec<_> = (0..16).map(|n| format!("whole-{n}")).collect();
     let event = || NewEvent::new("noted", "{}", now());
-    let mut first = claim(&store, "whole");
-    first.put(evenkeel_core::Key::new("test.record", "damaged", "a"), "", Expect::Any);
+    let mut first = batch(&store);
+    first.put(Key::new("test.record", "damaged", "a"), "", Expect::Any);
+    for group in &groups {
+        first.put(Key::new("test.record", group, "a"), "", Expect::Absent);
+    }
     first.append("notes", ExpectStream::Any, [event()]);
     let error = store.commit(first).await.unwrap_err();
     assert_error(&error, ErrorKind::OutcomeUnknown, "WRONGTYPE");
 
-    let scan = Scan::new("test.record", "group", 10, now());
-    let found = store.scan(&at, scan).await.unwrap().records;
-    assert_eq!(found.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["whole"]);
+    for group in &groups {
+        let scan = Scan::new("test.record", group, 10, now());
+        assert_eq!(store.scan(&partition(&store), scan).await.unwrap().records.len(), 1, "{group}");
+    }
     let mut next = batch(&store);
     next.append("notes", ExpectStream::Version(1), [event()]);
     assert_eq!(store.commit(next).await.unwrap().appended[0].position, 2);

@@ -50,30 +50,22 @@ local function write()
       if type(answer) == 'table' and answer.err then problem = answer.err end
     end
   end
-  for hash, fields in pairs(changed_fields) do
-    local coming, going = {}, {}
-    for field, value in pairs(fields) do
-      if value then
-        coming[#coming + 1], coming[#coming + 2] = field, value
-      else
-        going[#going + 1] = field
+  local function write_keys(keys, add, remove, in_order)
+    for key, changes in pairs(keys) do
+      local coming, going = {}, {}
+      for name, value in pairs(changes) do
+        if value then
+          coming[#coming + 1], coming[#coming + 2] = in_order(name, value)
+        else
+          going[#going + 1] = name
+        end
       end
+      call(add, key, coming)
+      call(remove, key, going)
     end
-    call('HSET', hash, coming)
-    call('HDEL', hash, going)
   end
-  for set, members in pairs(changed_members) do
-    local coming, going = {}, {}
-    for member, score in pairs(members) do
-      if score then
-        coming[#coming + 1], coming[#coming + 2] = score, member
-      else
-        going[#going + 1] = member
-      end
-    end
-    call('ZADD', set, coming)
-    call('ZREM', set, going)
-  end
+  write_keys(changed_fields, 'HSET', 'HDEL', function(field, value) return field, value end)
+  write_keys(changed_members, 'ZADD', 'ZREM', function(member, score) return score, member end)
   return problem
 end
 
